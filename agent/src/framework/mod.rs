@@ -1,0 +1,128 @@
+//! Frameworks: how a command is recognised, and how a warm process of it is started.
+//!
+//! An adapter is two functions: `recognise` (is this command mine?) and `spawn` (how do I start a slot?). Listing, running
+//! and reporting is the runner protocol's business and the same for all.
+
+mod protocol;
+mod pytest;
+
+use crate::process::Spawn;
+use evenkeel_proto::v1;
+use std::io;
+use std::path::Path;
+
+/// Every framework that Evenkeel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framework {
+    Pytest,
+    /// The command is a runner that speaks the protocol by itself.
+    Protocol,
+}
+
+impl Framework {
+    pub const ALL: [Framework; 2] = [Framework::Pytest, Framework::Protocol];
+
+    /// The name that `--runner` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Framework::Pytest => "pytest",
+            Framework::Protocol => "protocol",
+        }
+    }
+
+    fn recognises(self, command: &[String]) -> bool {
+        match self {
+            Framework::Pytest => pytest::recognises(command),
+            Framework::Protocol => false,
+        }
+    }
+
+    /// How to start a process for one slot. `cache` is a directory that outlives runs.
+    pub(crate) fn spawn(
+        self,
+        suite: &v1::Suite,
+        identity: &Identity,
+        cache: &Path,
+    ) -> io::Result<Spawn> {
+        let mut spawn = match self {
+            Framework::Pytest => pytest::spawn(suite, identity, cache)?,
+            Framework::Protocol => protocol::spawn(suite),
+        };
+        spawn.environment.extend(identity.environment());
+        Ok(spawn)
+    }
+}
+
+/// A command that no adapter takes.
+#[derive(Debug, thiserror::Error)]
+pub enum RecogniseError {
+    #[error("no framework is recognised in the command `{command}`")]
+    Unrecognised { command: String },
+    #[error("there is no runner named {name:?}; there are: {known}")]
+    UnknownRunner { name: String, known: String },
+    #[error("the command `{command}` has no word that starts {runner}")]
+    NotIts {
+        command: String,
+        runner: &'static str,
+    },
+}
+
+/// The framework of a command: the one that was named, else the first that recognises it.
+pub fn recognise(command: &[String], runner: &str) -> Result<Framework, RecogniseError> {
+    let shown = || command.join(" ");
+    if runner.is_empty() {
+        return Framework::ALL
+            .into_iter()
+            .find(|framework| framework.recognises(command))
+            .ok_or_else(|| RecogniseError::Unrecognised { command: shown() });
+    }
+    let named = Framework::ALL
+        .into_iter()
+        .find(|framework| framework.name() == runner);
+    let named = named.ok_or_else(|| RecogniseError::UnknownRunner {
+        name: runner.to_owned(),
+        known: Framework::ALL.map(Framework::name).join(", "),
+    })?;
+    if named != Framework::Protocol && !named.recognises(command) {
+        return Err(RecogniseError::NotIts {
+            command: shown(),
+            runner: named.name(),
+        });
+    }
+    Ok(named)
+}
+
+/// Who a slot is within its run.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub run: String,
+    pub shard: u32,
+    pub slots: u32,
+    pub seed: u64,
+}
+
+impl Identity {
+    /// What tests see of it, under our names and under those that ecosystems read already.
+    fn environment(&self) -> Vec<(String, Option<String>)> {
+        let mut variables = vec![
+            ("EVENKEEL_RUN_ID", self.run.clone()),
+            ("EVENKEEL_SLOT", self.shard.to_string()),
+            ("EVENKEEL_SLOTS", self.slots.to_string()),
+            ("EVENKEEL_SEED", (self.seed >> 1).to_string()),
+        ];
+        if self.slots > 1 {
+            let number = if self.shard == 0 {
+                String::new()
+            } else {
+                (self.shard + 1).to_string()
+            };
+            variables.push(("TEST_ENV_NUMBER", number));
+            variables.push(("PYTEST_XDIST_WORKER", format!("gw{}", self.shard)));
+            variables.push(("PYTEST_XDIST_WORKER_COUNT", self.slots.to_string()));
+        }
+        variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), Some(value)))
+            .collect()
+    }
+}

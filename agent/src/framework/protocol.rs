@@ -1,0 +1,16 @@
+//! A command that speaks the runner protocol by itself.
+
+use crate::process::Spawn;
+use evenkeel_proto::v1;
+
+pub(super) fn spawn(suite: &v1::Suite) -> Spawn {
+    Spawn {
+        argv: suite.command.clone(),
+        directory: suite.directory.clone().into(),
+        environment: suite
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), Some(value.clone())))
+            .collect(),
+    }
+}

@@ -1,0 +1,16 @@
+//! The agent: a session with the coordinator, and slots that keep framework processes warm.
+//!
+//! An agent decides nothing about a run. It carries out leases, reports facts in the order in which they happened, and
+//! sees to it that no process outlives its slot. It never sees the coordinator's code: it knows it by the wire only.
+
+mod batch;
+mod clock;
+mod framework;
+pub mod guard;
+mod process;
+mod runner;
+mod session;
+mod slot;
+
+pub use framework::{Framework, RecogniseError, recognise};
+pub use session::{AgentConfig, AgentError, serve};

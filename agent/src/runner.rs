@@ -1,0 +1,196 @@
+//! The runner protocol's lines: operations out, events in. See docs/runner-protocol.md.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version that this agent speaks.
+pub(crate) const PROTOCOL: u32 = 1;
+/// No line is longer than this, in bytes.
+pub(crate) const MAX_LINE: usize = 16 << 20;
+
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub(crate) enum Op<'a> {
+    List,
+    Run {
+        lease: u64,
+        unit: &'a str,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        only: &'a [Key],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        skip: &'a [Key],
+    },
+    Revoke {
+        lease: u64,
+        from: u32,
+    },
+    Idle,
+    Stop,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Key {
+    pub id: String,
+    pub n: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum RunnerEvent {
+    Hello(Hello),
+    Refused {
+        reason: Refusal,
+        message: String,
+        #[serde(default)]
+        hint: String,
+    },
+    Listed {
+        units: Vec<ListedUnit>,
+        more: bool,
+    },
+    Begin {
+        lease: u64,
+        at: u64,
+    },
+    Declare {
+        lease: u64,
+        cases: Vec<DeclaredCase>,
+        #[serde(default)]
+        more: bool,
+    },
+    Start {
+        lease: u64,
+        case: u32,
+        at: u64,
+    },
+    End(End),
+    Close {
+        lease: u64,
+        at: u64,
+        #[serde(default)]
+        setup_us: u64,
+    },
+    Returned {
+        lease: u64,
+        cases: Vec<u32>,
+        #[serde(default)]
+        all: bool,
+    },
+    Waiting {
+        lease: u64,
+        #[serde(rename = "case")]
+        _case: u32,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
+    Bye,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Hello {
+    pub protocol: u32,
+    pub runner: String,
+    #[serde(default)]
+    pub framework: String,
+    #[serde(default)]
+    pub language: String,
+    pub pid: u32,
+    #[serde(default)]
+    pub can: Vec<String>,
+    #[serde(default)]
+    pub notes: Vec<String>,
+    #[serde(default)]
+    pub run_wide: RunWide,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct RunWide {
+    #[serde(default)]
+    pub max_fail: u32,
+    #[serde(default)]
+    pub junit: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Refusal {
+    Usage,
+    Unsupported,
+    Broken,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListedUnit {
+    pub unit: String,
+    #[serde(default)]
+    pub path: String,
+    #[serde(default)]
+    pub size: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum DeclaredCase {
+    Id(String),
+    Full {
+        id: String,
+        #[serde(default)]
+        n: u32,
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        class: String,
+        #[serde(default)]
+        file: String,
+        #[serde(default)]
+        line: u32,
+    },
+}
+
+#[derive(Deserialize)]
+pub(crate) struct End {
+    pub lease: u64,
+    pub case: u32,
+    pub at: u64,
+    pub outcome: Outcome,
+    pub duration_us: u64,
+    #[serde(default)]
+    pub message: String,
+    #[serde(default)]
+    pub detail: String,
+    #[serde(default)]
+    pub output: Vec<Output>,
+    #[serde(default, rename = "phases_us")]
+    pub _phases_us: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    Passed,
+    Failed,
+    Error,
+    Skipped,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Output {
+    pub name: String,
+    pub text: String,
+}
+
+/// Appends an operation as a line.
+pub(crate) fn write_op(op: &Op<'_>, out: &mut Vec<u8>) {
+    serde_json::to_writer(&mut *out, op).expect("operations are plain data");
+    out.push(b'\n');
+}

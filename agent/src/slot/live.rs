@@ -1,0 +1,723 @@
+//! A live process of a slot: its leases, its place in the protocol, and what its events say.
+
+use super::{CONNECT, LONG, STOP, Wake, keys, op_line};
+use crate::clock::{self, Alignment, now_us};
+use crate::process::{Connected, Process, Spawn};
+use crate::runner::{
+    DeclaredCase, End, Hello, Level, MAX_LINE, Op, Outcome, PROTOCOL, Refusal, RunnerEvent,
+};
+use evenkeel_proto::v1;
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
+use v1::fact::Body;
+use v1::process_ended::Cause;
+
+/// The connection to the runner.
+pub(super) enum Wire {
+    Connecting(oneshot::Receiver<io::Result<Connected>>),
+    Open(Connected),
+    Closed,
+}
+
+impl Wire {
+    /// Waits for the connection, or for bytes.
+    pub(super) async fn next(&mut self, buffer: &mut Vec<u8>) -> Wake {
+        match self {
+            Wire::Connecting(receiver) => match receiver.await {
+                Ok(connected) => Wake::Connected(connected),
+                Err(_) => std::future::pending().await,
+            },
+            Wire::Open(connected) => Wake::Read(connected.reader.read_buf(buffer).await),
+            Wire::Closed => std::future::pending().await,
+        }
+    }
+}
+
+/// Why the agent ended a process.
+pub(super) struct Killed {
+    pub cause: Cause,
+    pub explanation: String,
+}
+
+struct LeaseState {
+    lease: u64,
+    generation: u32,
+    begun_at: Option<u64>,
+    declared: bool,
+    /// For each declared case whether it has ended or was returned.
+    done: Vec<bool>,
+    left: usize,
+    ids: HashSet<(String, u32)>,
+}
+
+struct Running {
+    case: u32,
+    started_at: u64,
+    ordinal: u32,
+    shown: bool,
+}
+
+pub(super) struct Live {
+    pub process: Process,
+    pub wire: Wire,
+    pub buffer: Vec<u8>,
+    pub outgoing: Vec<u8>,
+    pub hello: bool,
+    pub can_revoke: bool,
+    pub pid: u32,
+    pub used: bool,
+    pub started: Instant,
+    pub stopping: bool,
+    pub stop_by: Option<Instant>,
+    pub killed: Option<Killed>,
+    pub deadline: Option<Instant>,
+    pub last_words: Option<Instant>,
+    pub refused: Option<v1::ProcessRefused>,
+    pub urgent: bool,
+    pub leases: VecDeque<LeaseHandle>,
+    spawn: Spawn,
+    listing: bool,
+    listed: bool,
+    bye: bool,
+    running: Option<Running>,
+    ordinal: u32,
+    alignment: Alignment,
+}
+
+/// A lease that the process holds, whole or in part.
+pub(super) struct LeaseHandle(LeaseState);
+
+/// What the slot knows that its process does not.
+pub(super) struct Context<'a> {
+    pub slot: u32,
+    pub incarnation: u32,
+    pub directory: &'a str,
+    pub deadline: Option<Duration>,
+    /// More leases wait behind those that the process holds.
+    pub reserve: bool,
+}
+
+/// How a process ended.
+pub(super) struct Ending {
+    pub cause: Cause,
+    pub code: i32,
+    pub in_flight: Option<v1::InFlight>,
+    pub explanation: String,
+}
+
+impl Live {
+    pub(super) fn new(
+        process: Process,
+        connected: oneshot::Receiver<io::Result<Connected>>,
+        spawn: Spawn,
+    ) -> Live {
+        Live {
+            process,
+            wire: Wire::Connecting(connected),
+            buffer: Vec::with_capacity(64 << 10),
+            outgoing: Vec::new(),
+            hello: false,
+            can_revoke: false,
+            pid: 0,
+            used: false,
+            started: Instant::now(),
+            stopping: false,
+            stop_by: None,
+            killed: None,
+            deadline: None,
+            last_words: None,
+            refused: None,
+            urgent: false,
+            leases: VecDeque::new(),
+            spawn,
+            listing: false,
+            listed: false,
+            bye: false,
+            running: None,
+            ordinal: 0,
+            alignment: Alignment::default(),
+        }
+    }
+
+    pub(super) fn send(&mut self, op: &Op<'_>) {
+        op_line(op, &mut self.outgoing);
+    }
+
+    pub(super) fn list(&mut self) {
+        if !self.listing {
+            self.listing = true;
+            self.send(&Op::List);
+        }
+    }
+
+    pub(super) fn idle(&mut self) {
+        self.send(&Op::Idle);
+    }
+
+    pub(super) fn stop(&mut self) {
+        if !self.stopping {
+            self.stopping = true;
+            self.stop_by = Some(Instant::now() + STOP);
+            self.send(&Op::Stop);
+        }
+    }
+
+    pub(super) fn lease(&mut self, lease: v1::Lease) {
+        self.used = true;
+        let (only, skip) = (keys(lease.only), keys(lease.skip));
+        self.send(&Op::Run {
+            lease: lease.lease,
+            unit: &lease.unit,
+            only: &only,
+            skip: &skip,
+        });
+        self.leases.push_back(LeaseHandle(LeaseState {
+            lease: lease.lease,
+            generation: lease.generation,
+            begun_at: None,
+            declared: false,
+            done: Vec::new(),
+            left: 0,
+            ids: HashSet::new(),
+        }));
+    }
+
+    /// False where the process does not hold the lease any more.
+    pub(super) fn raise_generation(&mut self, lease: u64, generation: u32) -> bool {
+        let held = self.leases.iter_mut().find(|held| held.0.lease == lease);
+        held.map(|held| held.0.generation = generation).is_some()
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        let connect = (!self.hello).then(|| self.started + CONNECT);
+        let long = self.running.as_ref().filter(|running| !running.shown);
+        let long = long.map(|running| clock::instant(running.started_at) + LONG);
+        let stop = if self.killed.is_none() {
+            self.stop_by
+        } else {
+            None
+        };
+        let deadline = if self.killed.is_none() {
+            self.deadline
+        } else {
+            None
+        };
+        [
+            connect.filter(|_| self.killed.is_none()),
+            long,
+            stop,
+            deadline,
+            self.last_words,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The running case, once, when it has been running for `long`.
+    pub(super) fn long_running(&mut self, now: Instant, long: Duration) -> Option<(u64, u32, u32)> {
+        let running = self.running.as_mut()?;
+        if running.shown || clock::instant(running.started_at) + long > now {
+            return None;
+        }
+        running.shown = true;
+        let lease = &self.leases.front()?.0;
+        Some((lease.lease, running.case, lease.generation))
+    }
+
+    /// Takes every whole line out of the buffer.
+    pub(super) fn take_events(
+        &mut self,
+        context: &Context<'_>,
+        facts: &mut Vec<v1::Fact>,
+    ) -> Result<(), String> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let now = now_us();
+        let mut rest = &buffer[..];
+        let mut result = Ok(());
+        while let Some(end) = memchr(rest) {
+            let (line, behind) = (&rest[..end], &rest[end + 1..]);
+            rest = behind;
+            if line.is_empty() {
+                continue;
+            }
+            let event =
+                serde_json::from_slice(line).map_err(|error| format!("{error} in {}", shown(line)));
+            result = event.and_then(|event| self.event(context, event, now, facts));
+            if result.is_err() {
+                break;
+            }
+        }
+        if rest.len() > MAX_LINE {
+            result = Err(format!("a line is longer than {MAX_LINE} bytes"));
+        }
+        let used = buffer.len() - rest.len();
+        self.buffer = buffer;
+        self.buffer.drain(..used);
+        result
+    }
+
+    fn event(
+        &mut self,
+        context: &Context<'_>,
+        event: RunnerEvent,
+        now: u64,
+        facts: &mut Vec<v1::Fact>,
+    ) -> Result<(), String> {
+        let mut fact = |at_us: u64, body: Body| {
+            facts.push(v1::Fact {
+                at_us,
+                slot: context.slot,
+                body: Some(body),
+            });
+        };
+        if self.bye {
+            return Err("an event after bye".to_owned());
+        }
+        match event {
+            RunnerEvent::Hello(hello) => {
+                let started = self.hello(context, hello)?;
+                fact(now, Body::ProcessStarted(started));
+                self.urgent = true;
+            }
+            RunnerEvent::Refused {
+                reason,
+                message,
+                hint,
+            } => {
+                let reason = match reason {
+                    Refusal::Usage => v1::process_refused::Reason::Usage,
+                    Refusal::Unsupported => v1::process_refused::Reason::Unsupported,
+                    Refusal::Broken => v1::process_refused::Reason::Broken,
+                };
+                self.refused = Some(v1::ProcessRefused {
+                    reason: reason as i32,
+                    message,
+                    hint,
+                });
+            }
+            _ if !self.hello => return Err("an event before hello".to_owned()),
+            RunnerEvent::Listed { units, more } => {
+                if !self.listing || self.listed {
+                    return Err("a listing that nobody asked for".to_owned());
+                }
+                self.listed = !more;
+                let units = units.into_iter();
+                let units = units
+                    .map(|u| v1::ListedUnit {
+                        unit: u.unit,
+                        path: u.path,
+                        size: u.size,
+                    })
+                    .collect();
+                fact(now, Body::Listed(v1::Listed { units, more }));
+                self.urgent |= !more;
+            }
+            RunnerEvent::Begin { lease, at } => {
+                let at = self.alignment.align(at, now);
+                let held = self.front(lease)?;
+                if held.begun_at.replace(at).is_some() {
+                    return Err(format!("lease {lease} began twice"));
+                }
+                let generation = held.generation;
+                fact(at, Body::UnitBegun(v1::UnitBegun { lease, generation }));
+            }
+            RunnerEvent::Declare { lease, cases, more } => {
+                let held = self.begun(lease)?;
+                if held.declared {
+                    return Err(format!("lease {lease} declared its cases twice"));
+                }
+                held.declared = !more;
+                held.done.resize(held.done.len() + cases.len(), false);
+                held.left += cases.len();
+                let cases: Vec<_> = cases
+                    .into_iter()
+                    .map(|case| held.occurrence(case))
+                    .collect();
+                let generation = held.generation;
+                fact(
+                    now,
+                    Body::Declared(v1::Declared {
+                        lease,
+                        generation,
+                        cases,
+                        more,
+                    }),
+                );
+            }
+            RunnerEvent::Start { lease, case, at } => {
+                let at = self.alignment.align(at, now);
+                let ordinal = self.ordinal;
+                if self.running.is_some() {
+                    return Err("a case starts while another one runs".to_owned());
+                }
+                let held = self.begun(lease)?;
+                if !held.declared || held.done.get(case as usize) != Some(&false) {
+                    return Err(format!(
+                        "case {case} of lease {lease} starts, which was not declared or is done"
+                    ));
+                }
+                self.running = Some(Running {
+                    case,
+                    started_at: at,
+                    ordinal,
+                    shown: false,
+                });
+                self.ordinal += 1;
+                self.deadline = context.deadline.map(|limit| clock::instant(at) + limit);
+            }
+            RunnerEvent::End(end) => {
+                let (at, ended) = self.end(end, now)?;
+                fact(at, Body::CaseEnded(ended));
+            }
+            RunnerEvent::Close {
+                lease,
+                at,
+                setup_us,
+            } => {
+                let at = self.alignment.align(at, now);
+                let held = self.begun(lease)?;
+                if !held.declared || held.left > 0 {
+                    return Err(format!(
+                        "lease {lease} closes with {} cases open",
+                        held.left
+                    ));
+                }
+                let (generation, begun_at_us) = (held.generation, held.begun_at.unwrap_or(at));
+                self.leases.pop_front();
+                fact(
+                    at,
+                    Body::UnitClosed(v1::UnitClosed {
+                        lease,
+                        generation,
+                        begun_at_us,
+                        setup_us,
+                    }),
+                );
+                self.urgent |= self.leases.is_empty() && !context.reserve;
+            }
+            RunnerEvent::Returned { lease, cases, all } => {
+                self.returned(lease, &cases, all)?;
+                let generation = 0;
+                fact(
+                    now,
+                    Body::Returned(v1::Returned {
+                        lease,
+                        generation,
+                        cases,
+                        all,
+                    }),
+                );
+                self.urgent = true;
+            }
+            RunnerEvent::Waiting { lease, .. } => {
+                self.deadline = None;
+                fact(now, Body::Waiting(v1::Waiting { lease }));
+                self.urgent = true;
+            }
+            RunnerEvent::Log { level, text } => {
+                let level = match level {
+                    Level::Info => v1::slot_log::Level::Info,
+                    Level::Warning => v1::slot_log::Level::Warning,
+                    Level::Error => v1::slot_log::Level::Error,
+                };
+                fact(
+                    now,
+                    Body::Log(v1::SlotLog {
+                        level: level as i32,
+                        text,
+                    }),
+                );
+            }
+            RunnerEvent::Bye => self.bye = true,
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, context: &Context<'_>, hello: Hello) -> Result<v1::ProcessStarted, String> {
+        if hello.protocol != PROTOCOL {
+            return Err(format!(
+                "it speaks version {}, this agent {PROTOCOL}",
+                hello.protocol
+            ));
+        }
+        if std::mem::replace(&mut self.hello, true) {
+            return Err("a second hello".to_owned());
+        }
+        self.pid = hello.pid;
+        self.can_revoke = hello.can.iter().any(|can| can == "revoke");
+        Ok(v1::ProcessStarted {
+            incarnation: context.incarnation,
+            pid: hello.pid,
+            argv: self.spawn.argv.clone(),
+            directory: context.directory.to_owned(),
+            environment: recorded_environment(&self.spawn).collect(),
+            runner: hello.runner,
+            framework: hello.framework,
+            language: hello.language,
+            can: hello.can,
+            notes: hello.notes,
+            max_fail: hello.run_wide.max_fail,
+            junit: hello.run_wide.junit,
+        })
+    }
+
+    fn front(&mut self, lease: u64) -> Result<&mut LeaseState, String> {
+        match self.leases.front_mut() {
+            Some(held) if held.0.lease == lease => Ok(&mut held.0),
+            Some(held) => Err(format!(
+                "an event for lease {lease}, while {} is next",
+                held.0.lease
+            )),
+            None => Err(format!(
+                "an event for lease {lease}, which it does not hold"
+            )),
+        }
+    }
+
+    fn begun(&mut self, lease: u64) -> Result<&mut LeaseState, String> {
+        let held = self.front(lease)?;
+        if held.begun_at.is_none() {
+            return Err(format!("an event for lease {lease} before its begin"));
+        }
+        Ok(held)
+    }
+
+    fn end(&mut self, end: End, now: u64) -> Result<(u64, v1::CaseEnded), String> {
+        let at = self.alignment.align(end.at, now);
+        let running = self
+            .running
+            .take()
+            .filter(|running| running.case == end.case);
+        let Some(running) = running else {
+            return Err(format!(
+                "case {} of lease {} ends, which was not running",
+                end.case, end.lease
+            ));
+        };
+        self.deadline = None;
+        let held = self.begun(end.lease)?;
+        held.done[end.case as usize] = true;
+        held.left -= 1;
+        let silent = end.message.is_empty() && end.detail.is_empty() && end.output.is_empty();
+        let output = end.output.into_iter().map(|output| v1::Output {
+            name: output.name,
+            text: output.text,
+        });
+        let text = (!silent).then(|| v1::CaseText {
+            message: end.message,
+            detail: end.detail,
+            output: output.collect(),
+        });
+        let ended = v1::CaseEnded {
+            lease: end.lease,
+            generation: held.generation,
+            case: end.case,
+            outcome: match end.outcome {
+                Outcome::Passed => v1::Outcome::Passed,
+                Outcome::Failed => v1::Outcome::Failed,
+                Outcome::Error => v1::Outcome::Error,
+                Outcome::Skipped => v1::Outcome::Skipped,
+            } as i32,
+            started_at_us: running.started_at,
+            duration_us: end.duration_us,
+            ordinal: running.ordinal,
+            text,
+        };
+        Ok((at, ended))
+    }
+
+    fn returned(&mut self, lease: u64, cases: &[u32], all: bool) -> Result<(), String> {
+        let Some(position) = self.leases.iter().position(|held| held.0.lease == lease) else {
+            return Ok(());
+        };
+        if all {
+            if self.leases[position].0.begun_at.is_some() {
+                return Err(format!("lease {lease} is returned whole after it began"));
+            }
+            self.leases.remove(position);
+            return Ok(());
+        }
+        let held = &mut self.leases[position].0;
+        for &case in cases {
+            match held.done.get_mut(case as usize) {
+                Some(done) if !*done => {
+                    *done = true;
+                    held.left -= 1;
+                }
+                _ => {
+                    return Err(format!(
+                        "case {case} of lease {lease} is returned, which is done or unknown"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How it ended, and what it was doing.
+    pub(super) fn ending(&self, status: io::Result<ExitStatus>) -> Ending {
+        let in_flight = self.in_flight();
+        let (code, signal) = match &status {
+            Ok(status) => (status.code(), status.signal()),
+            Err(_) => (None, None),
+        };
+        let doing = match &in_flight {
+            Some(flight) if flight.running => " while this test ran",
+            Some(flight) if !flight.settled => " while it loaded its unit",
+            Some(_) => " between two tests",
+            None if !self.hello => " before it was ready",
+            None => "",
+        };
+        let (cause, code, explanation) = match (&self.killed, signal, code) {
+            (Some(killed), ..) => (
+                killed.cause,
+                code.unwrap_or_default(),
+                killed.explanation.clone(),
+            ),
+            (None, None, Some(code)) if self.bye && self.leases.is_empty() => (
+                Cause::Finished,
+                code,
+                format!("finished with status {code}"),
+            ),
+            (None, Some(signal), _) => (
+                Cause::Signaled,
+                signal,
+                format!("its process was killed by {}{doing}", signal_name(signal)),
+            ),
+            (None, None, Some(crate::guard::CANNOT_START)) if !self.hello => (
+                Cause::Exited,
+                -1,
+                "the command cannot be started".to_owned(),
+            ),
+            (None, None, code) => {
+                let code = code.unwrap_or(-1);
+                (
+                    Cause::Exited,
+                    code,
+                    format!("its process exited with status {code}{doing}"),
+                )
+            }
+        };
+        Ending {
+            cause,
+            code,
+            in_flight,
+            explanation,
+        }
+    }
+
+    fn in_flight(&self) -> Option<v1::InFlight> {
+        let held = &self.leases.front()?.0;
+        held.begun_at?;
+        Some(v1::InFlight {
+            lease: held.lease,
+            generation: held.generation,
+            running: self.running.is_some(),
+            case: self.running.as_ref().map_or(0, |running| running.case),
+            started_at_us: self
+                .running
+                .as_ref()
+                .map_or(0, |running| running.started_at),
+            ordinal: self.running.as_ref().map_or(0, |running| running.ordinal),
+            settled: held.declared,
+        })
+    }
+}
+
+impl LeaseState {
+    /// Ids are not unique in the wild: where a runner does not count occurrences itself, they are counted here.
+    fn occurrence(&mut self, case: DeclaredCase) -> v1::DeclaredCase {
+        let mut declared = match case {
+            DeclaredCase::Id(id) => v1::DeclaredCase {
+                id,
+                ..v1::DeclaredCase::default()
+            },
+            DeclaredCase::Full {
+                id,
+                n,
+                name,
+                class,
+                file,
+                line,
+            } => v1::DeclaredCase {
+                id,
+                occurrence: n,
+                name,
+                class,
+                file,
+                line,
+            },
+        };
+        while !self.ids.insert((declared.id.clone(), declared.occurrence)) {
+            declared.occurrence += 1;
+        }
+        declared
+    }
+}
+
+fn memchr(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|&byte| byte == b'\n')
+}
+
+/// The beginning of a line, for an error message.
+fn shown(line: &[u8]) -> String {
+    const MOST: usize = 200;
+    let text = String::from_utf8_lossy(&line[..line.len().min(MOST)]);
+    if line.len() > MOST {
+        format!("{text}…")
+    } else {
+        text.into_owned()
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGHUP => "SIGHUP",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
+}
+
+/// What Evenkeel set, and what it found of the variables that change how tests behave.
+fn recorded_environment(spawn: &Spawn) -> impl Iterator<Item = (String, String)> {
+    const FOUND: &[&str] = &[
+        "CI",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TMPDIR",
+        "VIRTUAL_ENV",
+        "PATH",
+        "PYTHONHASHSEED",
+        "PYTHONPATH",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONWARNINGS",
+        "PYTEST_ADDOPTS",
+        "PYTEST_PLUGINS",
+        "DJANGO_SETTINGS_MODULE",
+        "NODE_ENV",
+        "RUST_BACKTRACE",
+    ];
+    let found = FOUND
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+    let set = spawn
+        .environment
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    found.chain(set).collect::<Vec<_>>().into_iter()
+}

@@ -1,0 +1,494 @@
+//! A slot: one warm process at a time, the leases that it holds, and what it has to tell.
+//!
+//! The slot's task owns everything here. It passes operations to the process ahead of need, turns the process's events
+//! into facts (see [`live`]), watches deadlines, and says how the process ended when it does.
+
+mod live;
+
+use crate::batch::Report;
+use crate::clock::now_us;
+use crate::framework::{Framework, Identity};
+use crate::process::{self, Process};
+use crate::runner::{Key, Op, write_op};
+use evenkeel_proto::v1;
+use live::{Killed, Live, Wire};
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use v1::fact::Body;
+use v1::process_ended::Cause;
+
+/// What a slot is told.
+#[derive(Debug)]
+pub(crate) enum SlotCommand {
+    List,
+    Lease(v1::Lease),
+    Revoke(v1::Revoke),
+    Idle,
+    Recycle,
+    Close { abort: bool },
+}
+
+/// What a slot needs to know to start processes.
+pub(crate) struct Setup {
+    pub slot: u32,
+    pub framework: Framework,
+    pub suite: v1::Suite,
+    pub identity: Identity,
+    /// The binary that guards.
+    pub guard: PathBuf,
+    /// Outlives runs; holds what frameworks need to load us.
+    pub cache: PathBuf,
+    /// Private to the agent; holds sockets.
+    pub sockets: PathBuf,
+}
+
+/// A process has this long to connect.
+const CONNECT: Duration = Duration::from_secs(300);
+/// After `stop` a process has this long to tear down and exit.
+const STOP: Duration = Duration::from_secs(60);
+/// After SIGABRT it has this long to say where it hung.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// A case that runs for longer than this is shown.
+const LONG: Duration = Duration::from_millis(250);
+
+enum Item {
+    List,
+    Lease(v1::Lease),
+    Idle,
+    Recycle,
+}
+
+pub(crate) struct Slot {
+    setup: Setup,
+    reports: mpsc::Sender<Report>,
+    facts: Vec<v1::Fact>,
+    urgent: bool,
+    queue: VecDeque<Item>,
+    live: Option<Live>,
+    incarnation: u32,
+    /// Ends of processes that nobody asked for.
+    ends: u32,
+    closing: bool,
+}
+
+/// What woke the slot.
+enum Wake {
+    Command(Option<SlotCommand>),
+    Connected(io::Result<process::Connected>),
+    Read(io::Result<usize>),
+    Exited(io::Result<ExitStatus>),
+    Timer,
+}
+
+impl Slot {
+    pub(crate) fn new(setup: Setup, reports: mpsc::Sender<Report>) -> Slot {
+        Slot {
+            setup,
+            reports,
+            facts: Vec::new(),
+            urgent: false,
+            queue: VecDeque::new(),
+            live: None,
+            incarnation: 0,
+            ends: 0,
+            closing: false,
+        }
+    }
+
+    /// Serves until it is closed and its process is gone, or until nobody listens any more.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<SlotCommand>) {
+        self.start();
+        loop {
+            self.pump().await;
+            if self.closing && self.live.is_none() {
+                self.fact(Body::SlotClosed(v1::SlotClosed {}), true);
+                self.flush().await;
+                return;
+            }
+            if !self.flush().await {
+                // The session is gone: so is the right to run anything.
+                if let Some(live) = &mut self.live {
+                    live.process.kill();
+                }
+                return;
+            }
+            match self.wait(&mut commands).await {
+                Wake::Command(Some(command)) => self.command(command),
+                Wake::Command(None) => self.command(SlotCommand::Close { abort: true }),
+                Wake::Connected(Ok(connected)) => {
+                    if let Some(live) = &mut self.live {
+                        live.wire = Wire::Open(connected);
+                    }
+                }
+                Wake::Connected(Err(error)) => {
+                    self.kill(Cause::Protocol, format!("it did not connect: {error}"))
+                }
+                Wake::Read(Ok(0)) => {
+                    if let Some(live) = &mut self.live {
+                        live.wire = Wire::Closed;
+                    }
+                }
+                Wake::Read(Ok(_)) => self.events(),
+                Wake::Read(Err(error)) => {
+                    self.kill(Cause::Protocol, format!("its socket failed: {error}"))
+                }
+                Wake::Exited(status) => self.exited(status).await,
+                Wake::Timer => self.timer(),
+            }
+        }
+    }
+
+    async fn wait(&mut self, commands: &mut mpsc::Receiver<SlotCommand>) -> Wake {
+        let Some(live) = &mut self.live else {
+            return Wake::Command(commands.recv().await);
+        };
+        let timer = live.next_timer();
+        let Live {
+            process,
+            wire,
+            buffer,
+            ..
+        } = live;
+        tokio::select! {
+            biased;
+            command = commands.recv() => Wake::Command(command),
+            event = wire.next(buffer) => event,
+            status = process.wait() => Wake::Exited(status),
+            () = sleep_until(timer) => Wake::Timer,
+        }
+    }
+
+    fn start(&mut self) {
+        let setup = &self.setup;
+        let socket = setup
+            .sockets
+            .join(format!("{}-{}", setup.slot, self.incarnation));
+        let started = setup
+            .framework
+            .spawn(&setup.suite, &setup.identity, &setup.cache)
+            .and_then(|spawn| {
+                let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
+                Ok(Live::new(process, connected, spawn))
+            });
+        match started {
+            Ok(live) => self.live = Some(live),
+            Err(error) => {
+                let directory = &self.setup.suite.directory;
+                let explanation =
+                    format!("the process could not be started in {directory}: {error}");
+                self.process_ended(Cause::Exited, -1, None, String::new(), explanation);
+            }
+        }
+    }
+
+    fn command(&mut self, command: SlotCommand) {
+        match command {
+            SlotCommand::List => self.queue.push_back(Item::List),
+            SlotCommand::Idle => self.queue.push_back(Item::Idle),
+            SlotCommand::Recycle => self.queue.push_back(Item::Recycle),
+            // A lease that crossed the news of a process's end on its way is void already.
+            SlotCommand::Lease(lease) if lease.ends != self.ends => {}
+            SlotCommand::Lease(lease) => self.queue.push_back(Item::Lease(lease)),
+            SlotCommand::Revoke(revoke) => self.revoke(&revoke),
+            SlotCommand::Close { abort } => {
+                self.closing = true;
+                let ready = self.live.as_ref().is_some_and(|live| live.hello);
+                if abort || !ready {
+                    self.queue.clear();
+                    self.kill(
+                        Cause::Ended,
+                        "ended by the agent, as it was told".to_owned(),
+                    );
+                }
+            }
+        }
+        if self.live.is_none()
+            && !self.closing
+            && self.queue.iter().any(|item| !matches!(item, Item::Idle))
+        {
+            self.start();
+        }
+    }
+
+    fn revoke(&mut self, revoke: &v1::Revoke) {
+        let queued = self
+            .queue
+            .iter()
+            .position(|item| matches!(item, Item::Lease(l) if l.lease == revoke.lease));
+        if let Some(queued) = queued {
+            self.queue.remove(queued);
+            let returned = v1::Returned {
+                lease: revoke.lease,
+                generation: revoke.generation,
+                cases: Vec::new(),
+                all: true,
+            };
+            self.fact(Body::Returned(returned), true);
+            return;
+        }
+        let Some(live) = &mut self.live else { return };
+        if live.raise_generation(revoke.lease, revoke.generation) && live.can_revoke {
+            live.send(&Op::Revoke {
+                lease: revoke.lease,
+                from: revoke.from,
+            });
+        }
+    }
+
+    /// Passes on what the process can take now.
+    async fn pump(&mut self) {
+        while let Some(live) = &mut self.live {
+            if !live.hello || live.killed.is_some() || live.stopping {
+                break;
+            }
+            match self.queue.front() {
+                Some(Item::Recycle) if !live.used => {
+                    self.queue.pop_front();
+                }
+                Some(Item::Recycle) => {
+                    if !live.leases.is_empty() {
+                        // The last case before it must not wait for what comes behind it.
+                        live.idle();
+                        break;
+                    }
+                    live.stop();
+                }
+                Some(Item::List) => {
+                    live.list();
+                    self.queue.pop_front();
+                }
+                Some(Item::Idle) => {
+                    live.idle();
+                    self.queue.pop_front();
+                }
+                Some(Item::Lease(_)) => {
+                    if let Some(Item::Lease(lease)) = self.queue.pop_front() {
+                        live.lease(lease);
+                    }
+                }
+                None if self.closing => live.stop(),
+                None => break,
+            }
+        }
+        let Some(live) = &mut self.live else { return };
+        if let Wire::Open(connected) = &mut live.wire
+            && !live.outgoing.is_empty()
+        {
+            let outgoing = std::mem::take(&mut live.outgoing);
+            // A failure to write shows as the process's end, which says more.
+            connected.writer.write_all(&outgoing).await.ok();
+        }
+    }
+
+    fn events(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let context = live::Context {
+            slot: self.setup.slot,
+            incarnation: self.incarnation,
+            directory: &self.setup.suite.directory,
+            deadline: match self.setup.suite.case_timeout_us {
+                0 => None,
+                us => Some(Duration::from_micros(us)),
+            },
+            reserve: self.queue.iter().any(|item| matches!(item, Item::Lease(_))),
+        };
+        let taken = live.take_events(&context, &mut self.facts);
+        self.urgent |= live.urgent;
+        live.urgent = false;
+        if let Err(broken) = taken {
+            self.kill(
+                Cause::Protocol,
+                format!("it broke the runner protocol: {broken}"),
+            );
+        }
+    }
+
+    fn timer(&mut self) {
+        let now = Instant::now();
+        let Some(live) = &mut self.live else { return };
+        if let Some(at) = live.last_words
+            && at <= now
+        {
+            live.last_words = None;
+            live.process.kill();
+        }
+        if let Some((lease, case, generation)) = live.long_running(now, LONG) {
+            let running = v1::CaseRunning {
+                lease,
+                generation,
+                case,
+            };
+            self.fact(Body::CaseRunning(running), false);
+        }
+        let Some(live) = &mut self.live else { return };
+        if live.killed.is_some() {
+            return;
+        }
+        if live.deadline.is_some_and(|at| at <= now) {
+            let limit = Duration::from_micros(self.setup.suite.case_timeout_us);
+            let explanation = format!("timed out after {} s (--timeout)", limit.as_secs_f64());
+            live.killed = Some(Killed {
+                cause: Cause::Deadline,
+                explanation,
+            });
+            live.deadline = None;
+            process::abort(live.pid);
+            live.last_words = Some(now + LAST_WORDS);
+        } else if !live.hello && live.started + CONNECT <= now {
+            let explanation = format!("it did not say hello within {} s", CONNECT.as_secs());
+            self.kill(Cause::Protocol, explanation);
+        } else if live.stopping && live.stop_by.is_some_and(|at| at <= now) {
+            let explanation = format!("its tear-down took longer than {} s", STOP.as_secs());
+            self.log(
+                v1::slot_log::Level::Warning,
+                &format!("slot {}: {explanation}; ended", self.setup.slot + 1),
+            );
+            self.kill(Cause::Ended, explanation);
+        }
+    }
+
+    fn kill(&mut self, cause: Cause, explanation: String) {
+        if let Some(live) = &mut self.live {
+            live.killed.get_or_insert(Killed { cause, explanation });
+            live.process.kill();
+        }
+    }
+
+    /// The process is gone: take in what it still said, then say how it ended.
+    async fn exited(&mut self, status: io::Result<ExitStatus>) {
+        const REST: Duration = Duration::from_millis(500);
+        let until = tokio::time::Instant::now() + REST;
+        // A process that ended before the agent got to its connection may still have said something.
+        if let Some(live) = &mut self.live
+            && let Wire::Connecting(receiver) = &mut live.wire
+            && let Ok(Ok(connected)) = receiver.try_recv()
+        {
+            live.wire = Wire::Open(connected);
+        }
+        while let Some(live) = &mut self.live {
+            let Wire::Open(connected) = &mut live.wire else {
+                break;
+            };
+            let read =
+                tokio::time::timeout_at(until, connected.reader.read_buf(&mut live.buffer)).await;
+            match read {
+                Ok(Ok(count)) if count > 0 => self.events(),
+                _ => break,
+            }
+        }
+        let Some(live) = self.live.take() else { return };
+        let summary = live.ending(status);
+        if let Some(refused) = live.refused.clone()
+            && summary.cause != Cause::Finished
+        {
+            self.fact(Body::ProcessRefused(refused), true);
+        }
+        let (stdout, stderr) = live.process.tails().await;
+        let tail = if stderr.trim().is_empty() {
+            stdout
+        } else {
+            stderr
+        };
+        let tail = tail.trim_end().to_owned();
+        if summary.cause == Cause::Finished {
+            self.process_ended(
+                Cause::Finished,
+                summary.code,
+                None,
+                String::new(),
+                summary.explanation,
+            );
+            // A planned end: what is queued behind it stands, and goes to a fresh process.
+            if matches!(self.queue.front(), Some(Item::Recycle)) {
+                self.queue.pop_front();
+            }
+            if !self.closing || self.queue.iter().any(|item| matches!(item, Item::Lease(_))) {
+                self.start();
+            }
+            return;
+        }
+        self.queue.clear();
+        self.process_ended(
+            summary.cause,
+            summary.code,
+            summary.in_flight,
+            tail,
+            summary.explanation,
+        );
+    }
+
+    fn process_ended(
+        &mut self,
+        cause: Cause,
+        code: i32,
+        in_flight: Option<v1::InFlight>,
+        stderr_tail: String,
+        explanation: String,
+    ) {
+        let ended = v1::ProcessEnded {
+            incarnation: self.incarnation,
+            cause: cause as i32,
+            code,
+            in_flight,
+            stderr_tail,
+            explanation,
+        };
+        self.incarnation += 1;
+        self.ends += u32::from(cause != Cause::Finished);
+        self.fact(Body::ProcessEnded(ended), true);
+    }
+
+    fn log(&mut self, level: v1::slot_log::Level, text: &str) {
+        let log = v1::SlotLog {
+            level: level as i32,
+            text: text.to_owned(),
+        };
+        self.fact(Body::Log(log), false);
+    }
+
+    fn fact(&mut self, body: Body, urgent: bool) {
+        self.facts.push(v1::Fact {
+            at_us: now_us(),
+            slot: self.setup.slot,
+            body: Some(body),
+        });
+        self.urgent |= urgent;
+    }
+
+    /// False once nobody takes reports any more.
+    async fn flush(&mut self) -> bool {
+        if self.facts.is_empty() {
+            return true;
+        }
+        let report = Report {
+            facts: std::mem::take(&mut self.facts),
+            urgent: std::mem::take(&mut self.urgent),
+        };
+        self.reports.send(report).await.is_ok()
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn keys(keys: Vec<v1::CaseKey>) -> Vec<Key> {
+    keys.into_iter()
+        .map(|key| Key {
+            id: key.id,
+            n: key.occurrence,
+        })
+        .collect()
+}
+
+fn op_line(op: &Op<'_>, out: &mut Vec<u8>) {
+    write_op(op, out);
+}

@@ -1,0 +1,249 @@
+//! Dispatch: which unit an asking slot gets, as facts arrive.
+//!
+//! The dispatcher keeps a target T: when the run should end, from a plan over what is left. An asking slot takes the
+//! largest unit that should end on it by T. Units are handed out ahead of need, so that a slot finds its next one waiting
+//! when it ends one; the reserve shrinks as less is left, since what is handed out can no longer move.
+
+use crate::Micros;
+use crate::plan::plan;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What a unit is expected to cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Expected time on a slot, set-up included.
+    pub expected: Micros,
+    /// What orders it among the others: more than `expected` where that is uncertain.
+    pub order: Micros,
+    /// False: `expected` is a guess, to be scaled by how other guesses turned out.
+    pub known: bool,
+}
+
+/// Where units are short, this much time is kept in a slot's reserve.
+const RESERVE: Micros = Micros::from_millis(50);
+/// Near the end, a busy slot gets its next unit this long before it should need it.
+const AHEAD: Micros = Micros::from_millis(10);
+
+#[derive(Debug, Default)]
+struct Slot {
+    running: Option<(u32, Micros)>,
+    queued: VecDeque<u32>,
+}
+
+/// The state of one run's dispatch. See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Dispatcher {
+    weights: BTreeMap<u32, Weight>,
+    /// Units that nobody has, by order; the number breaks ties.
+    waiting: BTreeSet<(Micros, std::cmp::Reverse<u32>)>,
+    waiting_total: Micros,
+    slots: BTreeMap<u32, Slot>,
+    target: Option<Micros>,
+    changes: usize,
+    /// Of units whose weight was a guess: guessed and observed time.
+    guessed: Micros,
+    observed: Micros,
+}
+
+impl Dispatcher {
+    pub fn new() -> Dispatcher {
+        Dispatcher::default()
+    }
+
+    /// Puts a unit up for dispatch: a new one, or one that came back.
+    pub fn add(&mut self, unit: u32, weight: Weight) {
+        let fresh = self.waiting.insert((weight.order, std::cmp::Reverse(unit)));
+        debug_assert!(fresh, "unit {unit} is waiting already");
+        self.waiting_total += weight.expected;
+        self.weights.insert(unit, weight);
+        self.target = None;
+    }
+
+    /// Takes every waiting unit back, in no particular order of importance.
+    pub fn drain(&mut self) -> Vec<u32> {
+        self.waiting_total = Micros::ZERO;
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|(_, unit)| unit.0)
+            .collect()
+    }
+
+    /// A slot that can run units from now on.
+    pub fn open(&mut self, slot: u32) {
+        self.slots.entry(slot).or_default();
+        self.target = None;
+    }
+
+    /// A slot that is gone. What it held is the caller's to `add` again.
+    pub fn close(&mut self, slot: u32) {
+        self.slots.remove(&slot);
+        self.target = None;
+    }
+
+    /// The slot forgets what it held, which is the caller's to `add` again.
+    pub fn clear(&mut self, slot: u32) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            *slot = Slot::default();
+        }
+        self.target = None;
+    }
+
+    /// A unit that the caller placed by itself.
+    pub fn place(&mut self, slot: u32, unit: u32, weight: Weight) {
+        self.weights.insert(unit, weight);
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.queued.push_back(unit);
+        }
+    }
+
+    pub fn begun(&mut self, slot: u32, unit: u32, now: Micros) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.queued.retain(|&queued| queued != unit);
+            slot.running = Some((unit, now));
+        }
+    }
+
+    pub fn finished(&mut self, slot: u32, unit: u32, now: Micros) {
+        let Some(state) = self.slots.get_mut(&slot) else {
+            return;
+        };
+        state.queued.retain(|&queued| queued != unit);
+        if let Some((running, since)) = state.running
+            && running == unit
+        {
+            state.running = None;
+            if let Some(weight) = self.weights.get(&unit).filter(|weight| !weight.known) {
+                self.guessed += weight.expected;
+                self.observed += now - since;
+            }
+        }
+        self.changes += 1;
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether the slot holds nothing at all.
+    pub fn is_free(&self, slot: u32) -> bool {
+        self.slots
+            .get(&slot)
+            .is_some_and(|slot| slot.running.is_none() && slot.queued.is_empty())
+    }
+
+    /// The unit that `slot` should get now, if any. Call it again until it answers `None`, and after every fact.
+    pub fn next(&mut self, slot: u32, now: Micros) -> Option<u32> {
+        let state = self.slots.get(&slot)?;
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let busy = state.running.is_some() || !state.queued.is_empty();
+        let free = self.free_at(state, now);
+        if busy && !self.wants_reserve(state, free - now) {
+            return None;
+        }
+        let target = self.target(now);
+        // The largest unit that ends here by the target; an idle slot is the first to be free, so it takes the largest
+        // of all where none fits.
+        let fitting = self
+            .waiting
+            .range(..=(target - free, std::cmp::Reverse(0)))
+            .next_back()
+            .copied();
+        let chosen = match fitting {
+            Some(entry) => entry,
+            None if busy => return None,
+            None => self.waiting.last().copied()?,
+        };
+        self.waiting.remove(&chosen);
+        let unit = chosen.1.0;
+        self.waiting_total = self.waiting_total - self.weights[&unit].expected;
+        self.changes += 1;
+        self.slots.get_mut(&slot)?.queued.push_back(unit);
+        Some(unit)
+    }
+
+    /// When `next` may answer differently for a busy slot although nothing happened; nothing where only facts matter.
+    pub fn wake_at(&self, now: Micros) -> Option<Micros> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        self.slots
+            .values()
+            .filter(|slot| slot.running.is_some() && slot.queued.is_empty())
+            .map(|slot| self.free_at(slot, now))
+            .filter(|&free| free > now + AHEAD)
+            .min()
+            .map(|free| free - AHEAD)
+    }
+
+    /// Expected time until everything has ended.
+    pub fn expected_left(&self, now: Micros) -> Micros {
+        let slots = self.slots.len().max(1) as u64;
+        let held: Vec<Micros> = self
+            .slots
+            .values()
+            .map(|slot| self.free_at(slot, now) - now)
+            .collect();
+        let total = self.scaled(self.waiting_total) + held.iter().copied().sum();
+        held.into_iter()
+            .max()
+            .unwrap_or_default()
+            .max(Micros(total.0 / slots))
+    }
+
+    fn wants_reserve(&self, slot: &Slot, ahead: Micros) -> bool {
+        let slots = self.slots.len().max(1);
+        let reserve: Micros = slot.queued.iter().map(|&unit| self.expected(unit)).sum();
+        if self.waiting.len() <= 2 * slots {
+            return slot.queued.is_empty() && ahead <= AHEAD;
+        }
+        let fair = Micros(self.scaled(self.waiting_total).0 / (2 * slots as u64));
+        slot.queued.is_empty() || reserve < RESERVE.min(fair)
+    }
+
+    fn free_at(&self, slot: &Slot, now: Micros) -> Micros {
+        let running = slot.running.map_or(Micros::ZERO, |(unit, since)| {
+            self.expected(unit) - (now - since)
+        });
+        let queued: Micros = slot.queued.iter().map(|&unit| self.expected(unit)).sum();
+        now + running + queued
+    }
+
+    fn expected(&self, unit: u32) -> Micros {
+        match self.weights.get(&unit) {
+            Some(weight) if weight.known => weight.expected,
+            Some(weight) => self.scaled(weight.expected),
+            None => Micros::ZERO,
+        }
+    }
+
+    /// A guess, scaled by how the guesses so far turned out.
+    fn scaled(&self, guess: Micros) -> Micros {
+        if self.guessed == Micros::ZERO {
+            return guess;
+        }
+        let scaled = u128::from(guess.0) * u128::from(self.observed.0) / u128::from(self.guessed.0);
+        Micros(u64::try_from(scaled).unwrap_or(u64::MAX).max(1))
+    }
+
+    /// The target is planned anew after a share of the units has moved: planning costs as much as sorting what is left.
+    fn target(&mut self, now: Micros) -> Micros {
+        if let Some(target) = self.target
+            && self.changes <= self.waiting.len() / 16
+        {
+            return target.max(now);
+        }
+        let weights: Vec<Micros> = self.waiting.iter().map(|(order, _)| *order).collect();
+        let free: Vec<Micros> = self
+            .slots
+            .values()
+            .map(|slot| self.free_at(slot, now))
+            .collect();
+        let latest = free.iter().copied().max().unwrap_or(now);
+        let target = plan(&weights, &free).makespan.max(latest);
+        self.target = Some(target);
+        self.changes = 0;
+        target
+    }
+}

@@ -1,0 +1,17 @@
+//! The scheduling core: estimates, plans, dispatch and bounds, as pure functions of their inputs.
+//!
+//! Nothing here reads a clock, does IO or knows what a test is. Units and slots are small numbers that the caller gives
+//! out; time is whole microseconds on the caller's clock. The same calls in the same order give the same answers: ties
+//! break on the unit's number, and no sum is taken in floating point.
+
+mod bound;
+mod dispatch;
+mod estimate;
+mod plan;
+mod time;
+
+pub use bound::{Bound, SlotCapacity, lower_bound};
+pub use dispatch::{Dispatcher, Weight};
+pub use estimate::{Estimate, Sample, UnitFacts, estimate};
+pub use plan::{Plan, lpt, multifit, plan};
+pub use time::Micros;

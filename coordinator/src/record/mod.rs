@@ -1,0 +1,350 @@
+//! What is known of a run, rebuilt from the entries of its ledger.
+//!
+//! A [`Record`] changes by [`Record::apply`] only, one entry at a time. The live run, a reader of the store and a watcher
+//! at the other end of the wire hold the same record because they applied the same entries. Applying is total: an entry
+//! that refers to something unknown (a damaged or newer ledger) is an error, never a guess.
+
+mod case;
+mod summary;
+
+pub use case::{Attempt, Case, CaseLabels, Outcome, TextRef, Verdict};
+pub use summary::{Schedule, ShardSummary, Totals};
+
+use evenkeel_proto::ledger as l;
+use evenkeel_schedule::Micros;
+use l::entry::Body;
+
+/// An entry that does not fit the record it is applied to.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("the ledger names {what} {number}, which it never introduced")]
+    Unknown { what: &'static str, number: u64 },
+    #[error("the ledger holds an entry of a kind that this version does not know")]
+    UnknownKind,
+    #[error("the ledger holds the value {value} for {what}, which this version does not know")]
+    UnknownValue { what: &'static str, value: i64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub name: String,
+    pub incarnation: String,
+    pub environment_class: String,
+    pub gone: Option<l::AgentGone>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Shard {
+    pub agent: u32,
+    pub slot: u32,
+    /// Operating-system processes that the slot used, in order.
+    pub processes: Vec<Process>,
+    /// Leases in the order in which they were given.
+    pub leases: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub started: l::ProcessStarted,
+    pub ended: Option<l::ProcessEnded>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub name: Box<str>,
+    pub path: Box<str>,
+    pub size: u64,
+    /// Whether some lease has declared its cases.
+    pub declared: bool,
+    pub cases: Vec<Case>,
+    /// A verdict on the unit as a whole, where there are no cases that could have one.
+    pub settled: Option<(Verdict, Box<str>)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub unit: u32,
+    pub shard: u32,
+    pub generation: u32,
+    /// The lease is for this case only.
+    pub alone: Option<u32>,
+    pub expected: Micros,
+    pub begun: Option<Begun>,
+    /// For each declared index the number of the case in its unit.
+    pub cases: Vec<u32>,
+    pub ended: Option<Ended>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    pub incarnation: u32,
+    pub at: Micros,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub reason: l::lease_ended::Reason,
+    pub at: Micros,
+    pub setup: Micros,
+}
+
+impl Lease {
+    pub fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Time from the start of loading to the end, zero where either is missing.
+    pub fn span(&self) -> Micros {
+        match (self.begun, self.ended) {
+            (Some(begun), Some(ended)) => ended.at - begun.at,
+            _ => Micros::ZERO,
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    pub opened: l::RunOpened,
+    pub agents: Vec<Agent>,
+    pub shards: Vec<Shard>,
+    pub units: Vec<Unit>,
+    /// Lease n is at n − 1.
+    pub leases: Vec<Lease>,
+    pub planned: Option<l::Planned>,
+    pub listed: bool,
+    pub notes: Vec<l::Noted>,
+    pub stopped: Option<l::Stopped>,
+    pub closed: Option<l::Closed>,
+    pub evidence: u64,
+    /// When the last batch was written, on the run's clock.
+    pub latest: Micros,
+}
+
+impl Record {
+    pub fn lease(&self, lease: u64) -> Option<&Lease> {
+        self.leases
+            .get(usize::try_from(lease).ok()?.checked_sub(1)?)
+    }
+
+    fn lease_mut(&mut self, lease: u64) -> Result<&mut Lease, ApplyError> {
+        usize::try_from(lease)
+            .ok()
+            .and_then(|lease| lease.checked_sub(1))
+            .and_then(|index| self.leases.get_mut(index))
+            .ok_or(ApplyError::Unknown {
+                what: "lease",
+                number: lease,
+            })
+    }
+
+    fn unit_mut(&mut self, unit: u32) -> Result<&mut Unit, ApplyError> {
+        self.units
+            .get_mut(unit as usize)
+            .ok_or(ApplyError::Unknown {
+                what: "unit",
+                number: unit.into(),
+            })
+    }
+
+    fn shard_mut(&mut self, shard: u32) -> Result<&mut Shard, ApplyError> {
+        self.shards
+            .get_mut(shard as usize)
+            .ok_or(ApplyError::Unknown {
+                what: "shard",
+                number: shard.into(),
+            })
+    }
+
+    pub fn apply_batch(&mut self, batch: &l::Batch) -> Result<(), ApplyError> {
+        self.latest = Micros(batch.at_us);
+        batch.entries.iter().try_for_each(|entry| self.apply(entry))
+    }
+
+    pub fn apply(&mut self, entry: &l::Entry) -> Result<(), ApplyError> {
+        match entry.body.as_ref().ok_or(ApplyError::UnknownKind)? {
+            Body::RunOpened(opened) => self.opened = opened.clone(),
+            Body::AgentJoined(joined) => self.agents.push(Agent {
+                name: joined.name.clone(),
+                incarnation: joined.incarnation.clone(),
+                environment_class: joined.environment_class.clone(),
+                gone: None,
+            }),
+            Body::ShardOpened(opened) => self.shards.push(Shard {
+                agent: opened.agent,
+                slot: opened.slot,
+                processes: Vec::new(),
+                leases: Vec::new(),
+            }),
+            Body::ProcessStarted(started) => {
+                let process = Process {
+                    started: started.clone(),
+                    ended: None,
+                };
+                self.shard_mut(started.shard)?.processes.push(process);
+            }
+            Body::Listed(listed) => {
+                self.units.extend(listed.units.iter().map(|unit| Unit {
+                    name: unit.name.as_str().into(),
+                    path: unit.path.as_str().into(),
+                    size: unit.size,
+                    declared: false,
+                    cases: Vec::new(),
+                    settled: None,
+                }));
+                self.listed = true;
+            }
+            Body::Planned(planned) => self.planned = Some(planned.clone()),
+            Body::Leased(leased) => self.apply_leased(leased)?,
+            Body::Revoked(revoked) => {
+                self.lease_mut(revoked.lease)?.generation = revoked.generation
+            }
+            Body::UnitBegun(begun) => {
+                self.lease_mut(begun.lease)?.begun = Some(Begun {
+                    incarnation: begun.incarnation,
+                    at: Micros(begun.at_us),
+                });
+            }
+            Body::Declared(declared) => self.apply_declared(declared)?,
+            Body::Attempt(attempt) => self.apply_attempt(attempt)?,
+            Body::LeaseEnded(ended) => self.apply_lease_ended(ended)?,
+            Body::ProcessEnded(ended) => {
+                let process = self.shard_mut(ended.shard)?.processes.iter_mut().rev();
+                for process in process
+                    .filter(|process| process.started.incarnation == ended.incarnation)
+                    .take(1)
+                {
+                    process.ended = Some(ended.clone());
+                }
+            }
+            Body::AgentGone(gone) => {
+                let agent = self.agents.get_mut(gone.agent as usize);
+                agent
+                    .ok_or(ApplyError::Unknown {
+                        what: "agent",
+                        number: gone.agent.into(),
+                    })?
+                    .gone = Some(gone.clone());
+            }
+            Body::Noted(noted) => self.notes.push(noted.clone()),
+            Body::Stopped(stopped) => self.stopped = Some(stopped.clone()),
+            Body::Settled(settled) => self.apply_settled(settled)?,
+            Body::Closed(closed) => self.closed = Some(closed.clone()),
+            Body::Evidence(_) => self.evidence += 1,
+        }
+        Ok(())
+    }
+
+    fn apply_leased(&mut self, leased: &l::Leased) -> Result<(), ApplyError> {
+        let next = self.leases.len() as u64 + 1;
+        if leased.lease != next {
+            return Err(ApplyError::Unknown {
+                what: "lease",
+                number: leased.lease,
+            });
+        }
+        self.unit_mut(leased.unit)?;
+        self.shard_mut(leased.shard)?.leases.push(leased.lease);
+        self.leases.push(Lease {
+            unit: leased.unit,
+            shard: leased.shard,
+            generation: leased.generation,
+            alone: leased.alone,
+            expected: Micros(leased.expected_us.into()),
+            begun: None,
+            cases: Vec::new(),
+            ended: None,
+        });
+        Ok(())
+    }
+
+    fn apply_declared(&mut self, declared: &l::Declared) -> Result<(), ApplyError> {
+        let lease = self.lease(declared.lease).ok_or(ApplyError::Unknown {
+            what: "lease",
+            number: declared.lease,
+        })?;
+        let unit_number = lease.unit;
+        let owner = case::owner(declared.lease)?;
+        let unit = self.unit_mut(unit_number)?;
+        unit.declared = true;
+        let first_new = unit.cases.len() as u32;
+        unit.cases.reserve(declared.cases.len());
+        for known in &declared.known {
+            let case = unit.cases.get_mut(*known as usize);
+            case.ok_or(ApplyError::Unknown {
+                what: "case",
+                number: (*known).into(),
+            })?
+            .owner = owner;
+        }
+        unit.cases.extend(
+            declared
+                .cases
+                .iter()
+                .map(|case| Case::declared(case, owner)),
+        );
+        let end = unit.cases.len() as u32;
+        let lease = self.lease_mut(declared.lease)?;
+        lease.cases.extend(&declared.known);
+        lease.cases.extend(first_new..end);
+        Ok(())
+    }
+
+    fn apply_attempt(&mut self, attempt: &l::Attempt) -> Result<(), ApplyError> {
+        let unit = self.lease_mut(attempt.lease)?.unit;
+        let case = self.unit_mut(unit)?.cases.get_mut(attempt.case as usize);
+        case.ok_or(ApplyError::Unknown {
+            what: "case",
+            number: attempt.case.into(),
+        })?
+        .attempt(attempt)
+    }
+
+    fn apply_lease_ended(&mut self, ended: &l::LeaseEnded) -> Result<(), ApplyError> {
+        let reason = l::lease_ended::Reason::try_from(ended.reason).map_err(|error| {
+            ApplyError::UnknownValue {
+                what: "the end of a lease",
+                value: error.0.into(),
+            }
+        })?;
+        let owner = case::owner(ended.lease)?;
+        let lease = self.lease_mut(ended.lease)?;
+        lease.ended = Some(Ended {
+            reason,
+            at: Micros(ended.at_us),
+            setup: Micros(ended.setup_us),
+        });
+        let unit = lease.unit as usize;
+        // What the lease had not finished is free for another one.
+        if reason != l::lease_ended::Reason::Closed {
+            for case in self.units[unit]
+                .cases
+                .iter_mut()
+                .filter(|case| case.owner == owner)
+            {
+                case.owner = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_settled(&mut self, settled: &l::Settled) -> Result<(), ApplyError> {
+        let verdict = Verdict::parse(&settled.outcome).ok_or(ApplyError::UnknownValue {
+            what: "a verdict",
+            value: settled.outcome.len() as i64,
+        })?;
+        let unit = self.unit_mut(settled.unit)?;
+        match settled.case {
+            None => unit.settled = Some((verdict, settled.message.as_str().into())),
+            Some(number) => {
+                let case = unit.cases.get_mut(number as usize);
+                let case = case.ok_or(ApplyError::Unknown {
+                    what: "case",
+                    number: number.into(),
+                })?;
+                case.settle(verdict, &settled.message);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! The JSON report. Its schema is documented in docs/report.md; fields are only ever added within a version.
+
+use super::Outputs;
+use crate::record::{Case, Record, Unit, Verdict};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::io::Write;
+
+/// The report's `schema` field.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Run<'a> {
+    id: &'a str,
+    project: &'a str,
+    round: u32,
+    verdict: &'a str,
+    exit_code: u32,
+    message: &'a str,
+    opened: String,
+    suite: &'a str,
+    command: &'a [String],
+    directory: &'a str,
+    seed: u64,
+    commit: &'a str,
+    branch: &'a str,
+    evenkeel: &'a str,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    tests: u32,
+    passed: u32,
+    failed: u32,
+    errors: u32,
+    skipped: u32,
+    not_run: u32,
+    lost: u32,
+}
+
+#[derive(Serialize)]
+struct Schedule {
+    slots: u32,
+    makespan_s: f64,
+    lower_bound_s: f64,
+    gap: f64,
+    /// What decides the bound: "work" or "longest_unit".
+    bound_by: &'static str,
+    explanation: String,
+}
+
+#[derive(Serialize)]
+struct Shard<'a> {
+    shard: String,
+    agent: &'a str,
+    slot: u32,
+    busy_s: f64,
+    units: Vec<ShardUnit<'a>>,
+    tests: u32,
+    failures: u32,
+    processes: Vec<Process<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShardUnit<'a> {
+    unit: &'a str,
+    start_s: f64,
+    end_s: f64,
+    incarnation: u32,
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    incarnation: u32,
+    pid: u32,
+    framework: &'a str,
+    language: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Test<'a> {
+    id: &'a str,
+    file: &'a str,
+    outcome: &'static str,
+    duration_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<&'a str>,
+    attempts: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    occurrence: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    output: Vec<Output>,
+}
+
+#[derive(Serialize)]
+struct Output {
+    name: String,
+    text: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// How many units are turned into text at a time.
+const WINDOW: usize = 64;
+/// A unit with more cases than this is turned into text in pieces of this size.
+const PIECE: usize = 4096;
+
+/// Writes the report; tests come last, in the order of the listing, one a line.
+pub(super) fn write(
+    record: &Record,
+    outputs: &Outputs,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let opened = &record.opened;
+    let closed = record.closed.clone().unwrap_or_default();
+    let totals = record.totals();
+    let schedule = record.schedule();
+    let run = Run {
+        id: &opened.run,
+        project: &opened.project,
+        round: opened.round,
+        verdict: &closed.verdict,
+        exit_code: closed.exit_code,
+        message: &closed.message,
+        opened: jiff::Timestamp::from_microsecond(opened.opened_unix_us as i64)
+            .unwrap_or_default()
+            .to_string(),
+        suite: &opened.suite,
+        command: &opened.command,
+        directory: &opened.directory,
+        seed: opened.seed,
+        commit: &opened.commit,
+        branch: &opened.branch,
+        evenkeel: &opened.evenkeel,
+    };
+    let totals = Totals {
+        tests: totals.tests,
+        passed: totals.passed,
+        failed: totals.failed,
+        errors: totals.errors,
+        skipped: totals.skipped,
+        not_run: totals.not_run,
+        lost: totals.lost,
+    };
+    let explained = Schedule {
+        slots: schedule.slots,
+        makespan_s: schedule.makespan.as_secs_f64(),
+        lower_bound_s: schedule.bound.makespan().as_secs_f64(),
+        gap: schedule.gap(),
+        bound_by: match schedule.bound {
+            evenkeel_schedule::Bound::Work(_) => "work",
+            evenkeel_schedule::Bound::Pieces(_) => "longest_unit",
+        },
+        explanation: crate::server::explanation(record),
+    };
+    let names: Vec<String> = (1..=record.shards.len())
+        .map(|shard| format!("{shard}/{}", record.shards.len()))
+        .collect();
+
+    writeln!(out, "{{\"schema\":{SCHEMA_VERSION},")?;
+    writeln!(out, "\"run\":{},", serde_json::to_string(&run)?)?;
+    writeln!(out, "\"totals\":{},", serde_json::to_string(&totals)?)?;
+    writeln!(out, "\"schedule\":{},", serde_json::to_string(&explained)?)?;
+    writeln!(
+        out,
+        "\"shards\":{},",
+        serde_json::to_string(&shards(record, &names))?
+    )?;
+    let notes: Vec<&str> = record.notes.iter().map(|note| note.text.as_str()).collect();
+    writeln!(out, "\"notes\":{},", serde_json::to_string(&notes)?)?;
+    write!(out, "\"tests\":[")?;
+    let pieces = pieces(record);
+    let mut separator = "\n";
+    for window in pieces.chunks(WINDOW) {
+        let texts: Vec<Vec<Box<RawValue>>> = window
+            .par_iter()
+            .map(|(unit, range)| tests(record, outputs, &names, unit, range.clone()))
+            .collect::<Result<_, _>>()?;
+        for text in texts.iter().flatten() {
+            out.write_all(separator.as_bytes())?;
+            out.write_all(text.get().as_bytes())?;
+            separator = ",\n";
+        }
+    }
+    writeln!(out, "\n]}}")
+}
+
+fn pieces(record: &Record) -> Vec<(&Unit, std::ops::Range<usize>)> {
+    record
+        .units
+        .iter()
+        .flat_map(|unit| {
+            let whole = unit.settled.is_some() || !unit.declared;
+            let count = unit.cases.len() + usize::from(whole);
+            (0..count)
+                .step_by(PIECE)
+                .map(move |start| (unit, start..count.min(start + PIECE)))
+        })
+        .collect()
+}
+
+fn tests(
+    record: &Record,
+    outputs: &Outputs,
+    names: &[String],
+    unit: &Unit,
+    range: std::ops::Range<usize>,
+) -> serde_json::Result<Vec<Box<RawValue>>> {
+    range
+        .map(|index| match unit.cases.get(index) {
+            Some(case) => {
+                serde_json::value::to_raw_value(&test(record, outputs, names, unit, case))
+            }
+            None => {
+                let (verdict, reason) = unit.settled.clone().unwrap_or((Verdict::Lost, "".into()));
+                serde_json::value::to_raw_value(&Test {
+                    id: &unit.name,
+                    file: &unit.name,
+                    outcome: verdict.name(),
+                    duration_s: 0.0,
+                    shard: None,
+                    attempts: 0,
+                    occurrence: 0,
+                    message: &reason,
+                    detail: String::new(),
+                    output: Vec::new(),
+                })
+            }
+        })
+        .collect()
+}
+
+fn test<'a>(
+    record: &Record,
+    outputs: &Outputs,
+    names: &'a [String],
+    unit: &'a Unit,
+    case: &'a Case,
+) -> Test<'a> {
+    let last = case.last_attempt();
+    let text = last
+        .and_then(|attempt| attempt.text.as_deref())
+        .map(|text| outputs.read(text))
+        .unwrap_or_default();
+    let file = case
+        .labels
+        .as_deref()
+        .map(|labels| &*labels.file)
+        .filter(|file| !file.is_empty());
+    Test {
+        id: &case.id,
+        file: file.unwrap_or(&unit.name),
+        outcome: case.verdict().unwrap_or(Verdict::Lost).name(),
+        duration_s: last.map_or(0.0, |attempt| attempt.duration.as_secs_f64()),
+        shard: record
+            .shard_of(case)
+            .map(|shard| names[shard as usize].as_str()),
+        attempts: case.attempts().count(),
+        occurrence: case.occurrence,
+        message: case
+            .reason
+            .as_deref()
+            .or(last.map(|attempt| &*attempt.message))
+            .unwrap_or_default(),
+        detail: text.detail,
+        output: text
+            .output
+            .into_iter()
+            .map(|(name, text)| Output { name, text })
+            .collect(),
+    }
+}
+
+fn shards<'a>(record: &'a Record, names: &[String]) -> Vec<Shard<'a>> {
+    record
+        .shard_summaries()
+        .into_iter()
+        .zip(&record.shards)
+        .zip(names)
+        .map(|((summary, shard), name)| Shard {
+            shard: name.clone(),
+            agent: &record.agents[shard.agent as usize].name,
+            slot: shard.slot,
+            busy_s: summary.busy.as_secs_f64(),
+            units: shard
+                .leases
+                .iter()
+                .filter_map(|lease| {
+                    let lease = record.lease(*lease)?;
+                    let (begun, ended) = (lease.begun?, lease.ended?);
+                    Some(ShardUnit {
+                        unit: &record.units[lease.unit as usize].name,
+                        start_s: begun.at.as_secs_f64(),
+                        end_s: ended.at.as_secs_f64(),
+                        incarnation: begun.incarnation,
+                    })
+                })
+                .collect(),
+            tests: summary.cases,
+            failures: summary.failures,
+            processes: shard
+                .processes
+                .iter()
+                .map(|process| Process {
+                    incarnation: process.started.incarnation,
+                    pid: process.started.pid,
+                    framework: &process.started.framework,
+                    language: &process.started.language,
+                    ended: process
+                        .ended
+                        .as_ref()
+                        .map(|ended| ended.explanation.as_str()),
+                })
+                .collect(),
+        })
+        .collect()
+}

@@ -1,0 +1,86 @@
+//! Reports of a run, written from its record: JUnit XML and JSON.
+
+mod json;
+mod junit;
+mod outputs;
+
+pub use json::SCHEMA_VERSION;
+pub use outputs::Outputs;
+
+use crate::record::Record;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// File names within a run's directory.
+pub const OUTPUTS: &str = "outputs";
+pub const JUNIT: &str = "junit.xml";
+pub const JSON: &str = "report.json";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("cannot write {path}")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write the JUnit report {path}")]
+    Junit {
+        path: PathBuf,
+        #[source]
+        source: Box<evenkeel_junit::WriteError>,
+    },
+    #[error("cannot read the outputs {path}")]
+    Outputs {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Writes both reports into a run's directory, each under its final name only once it is whole.
+pub fn write_all(record: &Record, directory: &Path) -> Result<(), ReportError> {
+    std::fs::create_dir_all(directory).map_err(|source| ReportError::Write {
+        path: directory.to_owned(),
+        source,
+    })?;
+    let path = directory.join(OUTPUTS);
+    let outputs = Outputs::open(&path).map_err(|source| ReportError::Outputs { path, source })?;
+    let junit_path = directory.join(JUNIT);
+    let json_path = directory.join(JSON);
+    let (junit, json) = rayon::join(
+        || {
+            write_whole(&junit_path, |file| {
+                junit::write(record, &outputs, file).map_err(|source| ReportError::Junit {
+                    path: junit_path.clone(),
+                    source: Box::new(source),
+                })
+            })
+        },
+        || {
+            write_whole(&json_path, |file| {
+                json::write(record, &outputs, file).map_err(|source| ReportError::Write {
+                    path: json_path.clone(),
+                    source,
+                })
+            })
+        },
+    );
+    junit.and(json)
+}
+
+fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), ReportError>,
+) -> Result<(), ReportError> {
+    let failed = |source| ReportError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let partial = path.with_extension("partial");
+    let mut file = BufWriter::with_capacity(1 << 18, File::create(&partial).map_err(failed)?);
+    write(&mut file)?;
+    file.flush().map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(failed)
+}

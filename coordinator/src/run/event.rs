@@ -1,0 +1,283 @@
+//! What a run hears and what it answers: the closed sets of events and effects.
+
+use evenkeel_proto::ledger as l;
+use evenkeel_schedule::Micros;
+
+/// Number of an agent's session with one run, given out by the shell and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentId(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// What earlier runs tell. Comes before the first agent.
+    History(super::History),
+    AgentJoined(AgentJoined),
+    /// The agent said goodbye, or nothing was heard of it for too long.
+    AgentGone {
+        agent: AgentId,
+        reason: String,
+        lost: bool,
+    },
+    Facts {
+        agent: AgentId,
+        first_sequence: u64,
+        sent_at: Micros,
+        facts: Vec<Fact>,
+    },
+    /// Everything appended before the effect [`Effect::CallWhenStored`] is durable.
+    Stored,
+    /// End early. What runs may finish until the grace is over; the rest gets no verdict.
+    Stop {
+        reason: String,
+        interrupted: bool,
+        grace: Micros,
+    },
+    /// Time passed. Sent at the instant that [`super::Run::wake_at`] named, or later.
+    Tick,
+}
+
+#[derive(Clone, Debug)]
+pub struct AgentJoined {
+    pub agent: AgentId,
+    pub name: String,
+    pub incarnation: String,
+    pub environment_class: String,
+    pub slots: u32,
+    /// The agent's clock as it said hello.
+    pub clock: Micros,
+}
+
+/// Something that happened on a slot. `at` and all other times are on the agent's clock.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    pub at: Micros,
+    pub slot: u32,
+    pub body: FactBody,
+}
+
+#[derive(Clone, Debug)]
+pub enum FactBody {
+    ProcessStarted(ProcessStarted),
+    ProcessRefused {
+        reason: RefusedReason,
+        message: String,
+        hint: String,
+    },
+    ProcessEnded(ProcessEnded),
+    Listed {
+        units: Vec<l::Unit>,
+        more: bool,
+    },
+    UnitBegun {
+        lease: u64,
+    },
+    Declared {
+        lease: u64,
+        cases: Vec<l::Case>,
+        more: bool,
+    },
+    CaseEnded(CaseEnded),
+    UnitClosed {
+        lease: u64,
+        setup: Micros,
+    },
+    Returned {
+        lease: u64,
+        cases: Vec<u32>,
+        all: bool,
+    },
+    CaseRunning {
+        lease: u64,
+        case: u32,
+    },
+    /// The slot cannot finish its last case without knowing what comes next.
+    Waiting {
+        lease: u64,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
+    SlotClosed,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProcessStarted {
+    pub incarnation: u32,
+    pub pid: u32,
+    pub argv: Vec<String>,
+    pub directory: String,
+    pub environment: Vec<(String, String)>,
+    pub runner: String,
+    pub framework: String,
+    pub language: String,
+    pub notes: Vec<String>,
+    pub max_fail: u32,
+    pub junit: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedReason {
+    Usage,
+    Unsupported,
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProcessEnded {
+    pub incarnation: u32,
+    pub cause: EndCause,
+    pub in_flight: Option<InFlight>,
+    /// One line that says how it ended.
+    pub explanation: String,
+    /// The end of what it wrote to standard error.
+    pub stderr_tail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// As it was asked to.
+    Finished,
+    /// Somebody outside killed it: an operator, or the kernel for want of memory.
+    KilledFromOutside,
+    /// By itself: it exited or died of a signal of its own making.
+    Died,
+    /// A case ran past its deadline.
+    Deadline,
+    /// It broke the runner protocol.
+    Protocol,
+    /// The agent ended it because it was told to.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    pub lease: u64,
+    /// The case that was running.
+    pub case: Option<RunningCase>,
+    /// The unit had not been loaded yet.
+    pub loading: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct RunningCase {
+    pub index: u32,
+    pub started: Micros,
+    pub ordinal: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct CaseEnded {
+    pub lease: u64,
+    pub generation: u32,
+    pub case: u32,
+    pub outcome: crate::record::Outcome,
+    pub started: Micros,
+    pub duration: Micros,
+    pub ordinal: u32,
+    pub text: Option<Box<CaseText>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaseText {
+    pub message: String,
+    pub detail: String,
+    pub output: Vec<(String, String)>,
+}
+
+/// What the shell has to do, in this order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Append one row to the ledger.
+    Append(l::Batch),
+    /// Append to the run's store of outputs, at the offset that the ledger will name.
+    StoreText {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    /// Once everything appended before is durable, send [`Event::Stored`].
+    CallWhenStored,
+    /// Once everything appended before is durable, tell the agent that it may forget facts up to here.
+    Ack {
+        agent: AgentId,
+        sequence: u64,
+    },
+    Send {
+        agent: AgentId,
+        command: Command,
+    },
+    /// For those who watch; not recorded by itself.
+    Show(Show),
+    /// The verdict is in the ledger. Once it is durable, write the reports and tell those who wait.
+    Close,
+}
+
+#[derive(Clone, Debug)]
+pub enum Show {
+    Failure {
+        id: String,
+        outcome: crate::record::Outcome,
+        shard: u32,
+        duration: Micros,
+        text: CaseText,
+    },
+    Notice {
+        level: Level,
+        text: String,
+    },
+}
+
+/// What an agent is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start the slots: pairs of slot and shard.
+    Open {
+        slots: u32,
+        shards: Vec<(u32, u32)>,
+    },
+    List {
+        slot: u32,
+    },
+    Lease(LeaseCommand),
+    Revoke {
+        slot: u32,
+        lease: u64,
+        generation: u32,
+        from: u32,
+    },
+    Idle {
+        slot: u32,
+    },
+    Recycle {
+        slot: u32,
+    },
+    Close {
+        abort: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseCommand {
+    pub slot: u32,
+    pub lease: u64,
+    pub generation: u32,
+    pub unit: String,
+    pub only: Vec<CaseKey>,
+    pub skip: Vec<CaseKey>,
+    /// How many unplanned ends of the slot's processes the run knows of. The agent drops a lease that crosses the news of
+    /// another one on its way: the run is about to take it back.
+    pub ends: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CaseKey {
+    pub id: String,
+    pub occurrence: u32,
+}

@@ -1,0 +1,522 @@
+//! Taking in what agents report.
+
+use super::{
+    AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
+    Level, Micros, Phase, ProcessStarted, RefusedReason, Run, SPAWNS, ShardState, Show,
+};
+use crate::record::{Outcome, Verdict};
+use evenkeel_proto::ledger as l;
+use l::entry::Body;
+use std::collections::{BTreeSet, HashMap};
+
+impl Run {
+    pub(super) fn agent_joined(&mut self, now: Micros, joined: AgentJoined) {
+        if self.is_closed() {
+            self.effects.push(Effect::Send {
+                agent: joined.agent,
+                command: Command::Close { abort: false },
+            });
+            return;
+        }
+        self.without_agents = None;
+        let agent = self.agents.len() as u32;
+        self.agents.push(AgentState {
+            id: joined.agent,
+            connected: true,
+            sequence: 0,
+            offset: now.0 as i64 - joined.clock.0 as i64,
+        });
+        self.append(Body::AgentJoined(l::AgentJoined {
+            agent,
+            name: joined.name,
+            incarnation: joined.incarnation,
+            environment_class: joined.environment_class,
+        }));
+        let slots = if self.settings.script.is_some() {
+            joined.slots.min(1)
+        } else {
+            joined.slots
+        };
+        let mut pairs = Vec::new();
+        for slot in 0..slots {
+            let shard = self.shards.len() as u32;
+            self.append(Body::ShardOpened(l::ShardOpened { shard, agent, slot }));
+            self.shards.push(ShardState::default());
+            self.script_position.push((0, 0));
+            pairs.push((slot, shard));
+        }
+        let slots = self.shards.iter().filter(|shard| !shard.gone).count() as u32;
+        self.effects.push(Effect::Send {
+            agent: joined.agent,
+            command: Command::Open {
+                slots,
+                shards: pairs,
+            },
+        });
+    }
+
+    pub(super) fn agent_gone(&mut self, now: Micros, id: AgentId, reason: &str, lost: bool) {
+        let Some(agent) = self
+            .agents
+            .iter()
+            .position(|agent| agent.id == id && agent.connected)
+        else {
+            return;
+        };
+        self.agents[agent].connected = false;
+        if self.is_closed() {
+            return;
+        }
+        self.append(Body::AgentGone(l::AgentGone {
+            agent: agent as u32,
+            reason: reason.to_owned(),
+            lost,
+        }));
+        let name = self.record.agents[agent].name.clone();
+        for shard in 0..self.shards.len() as u32 {
+            if self.record.shards[shard as usize].agent == agent as u32
+                && !self.shards[shard as usize].gone
+            {
+                self.shard_gone(now, shard);
+            }
+        }
+        if lost {
+            self.note(
+                Level::Warning,
+                &format!("agent {name} is lost ({reason}); what it held goes elsewhere"),
+            );
+        }
+        if !self.agents.iter().any(|agent| agent.connected) {
+            if self.settings.closed_shop || self.record.stopped.is_some() {
+                self.give_up("no agent is left");
+            } else {
+                self.without_agents = Some(now);
+                self.note(
+                    Level::Warning,
+                    "no agent is left; waiting up to 60 s for another",
+                );
+            }
+        }
+    }
+
+    pub(super) fn facts(
+        &mut self,
+        now: Micros,
+        id: AgentId,
+        first_sequence: u64,
+        sent_at: Micros,
+        facts: Vec<Fact>,
+    ) {
+        let Some(agent) = self
+            .agents
+            .iter()
+            .position(|agent| agent.id == id && agent.connected)
+        else {
+            return;
+        };
+        let state = &mut self.agents[agent];
+        state.offset = state.offset.min(now.0 as i64 - sent_at.0 as i64);
+        let seen = state.sequence;
+        let last = first_sequence + facts.len() as u64 - u64::from(!facts.is_empty());
+        for (sequence, fact) in (first_sequence..).zip(facts) {
+            if sequence > seen && !self.is_closed() {
+                self.fact(now, agent, fact);
+            }
+        }
+        self.agents[agent].sequence = seen.max(last);
+        self.flush_entries(now);
+        self.effects.push(Effect::Ack {
+            agent: id,
+            sequence: last,
+        });
+    }
+
+    fn fact(&mut self, now: Micros, agent: usize, fact: Fact) {
+        let mut shards = self.record.shards.iter();
+        let shard =
+            shards.position(|shard| shard.agent as usize == agent && shard.slot == fact.slot);
+        let Some(shard) = shard.map(|shard| shard as u32) else {
+            return;
+        };
+        let at = self.run_time(agent, fact.at, now);
+        match fact.body {
+            FactBody::ProcessStarted(started) => self.process_started(shard, at, started),
+            FactBody::ProcessRefused {
+                reason,
+                message,
+                hint,
+            } => self.refuse(reason, &message, &hint),
+            FactBody::ProcessEnded(ended) => self.process_ended(now, shard, agent, at, ended),
+            FactBody::Listed { units, more } => {
+                if self.phase == Phase::Listing && self.lister == Some(shard) {
+                    self.listing.extend(units);
+                    if !more {
+                        self.listed(now);
+                    }
+                }
+            }
+            FactBody::UnitBegun { lease } => self.unit_begun(shard, lease, at),
+            FactBody::Declared { lease, cases, more } => self.declared(shard, lease, cases, more),
+            FactBody::CaseEnded(ended) => {
+                let started = self.run_time(agent, ended.started, now);
+                self.case_ended(now, shard, at, started, ended);
+            }
+            FactBody::UnitClosed { lease, setup } => self.unit_closed(now, shard, lease, at, setup),
+            FactBody::Returned { lease, cases, all } => {
+                self.returned(now, shard, lease, at, &cases, all)
+            }
+            FactBody::CaseRunning { lease, case } => {
+                if let Some(id) = self.case_id(lease, case) {
+                    self.shards[shard as usize].running = Some((id, at));
+                }
+            }
+            FactBody::Waiting { lease } => {
+                let state = &mut self.shards[shard as usize];
+                if let Some(&(_, work)) = state.leases.iter().find(|(live, _)| *live == lease) {
+                    state.waiting = true;
+                    self.dispatcher.finished(shard, work, at);
+                }
+            }
+            FactBody::Log { level, text } => self.note_once(level, &text),
+            FactBody::SlotClosed => {
+                if !self.shards[shard as usize].gone {
+                    self.shard_gone(now, shard);
+                }
+            }
+        }
+    }
+
+    /// An agent's time on the run's clock: never in the future.
+    pub(super) fn run_time(&self, agent: usize, at: Micros, now: Micros) -> Micros {
+        let shifted = i64::try_from(at.0)
+            .unwrap_or(i64::MAX)
+            .saturating_add(self.agents[agent].offset);
+        Micros(u64::try_from(shifted).unwrap_or(0)).min(now)
+    }
+
+    fn process_started(&mut self, shard: u32, at: Micros, started: ProcessStarted) {
+        for note in &started.notes {
+            self.note_once(Level::Info, note);
+        }
+        if self.settings.max_fail == 0 {
+            self.settings.max_fail = started.max_fail;
+        }
+        self.append(Body::ProcessStarted(l::ProcessStarted {
+            shard,
+            incarnation: started.incarnation,
+            pid: started.pid,
+            argv: started.argv,
+            directory: started.directory,
+            environment: started.environment.into_iter().collect(),
+            runner: started.runner,
+            framework: started.framework,
+            language: started.language,
+            at_us: at.0,
+            junit: started.junit,
+            max_fail: started.max_fail,
+        }));
+        let state = &mut self.shards[shard as usize];
+        if !state.ready && !state.gone {
+            state.ready = true;
+            self.dispatcher.open(shard);
+        }
+    }
+
+    /// The framework does not take the command: the run cannot go on anywhere.
+    fn refuse(&mut self, reason: RefusedReason, message: &str, hint: &str) {
+        if self.refused.is_some() {
+            return;
+        }
+        let message = match reason {
+            RefusedReason::Usage | RefusedReason::Unsupported => message.to_owned(),
+            RefusedReason::Broken => format!("the framework does not start: {message}"),
+        };
+        self.refused = Some((message.clone(), hint.to_owned()));
+        self.give_up(&message);
+    }
+
+    /// A slot that could not bring its process up, or lost it without having done anything.
+    pub(super) fn spawn_failed(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        explanation: &str,
+        stderr_tail: &str,
+    ) {
+        let state = &mut self.shards[shard as usize];
+        state.failed_spawns += 1;
+        let given_up = state.failed_spawns >= SPAWNS;
+        let tail = stderr_tail.trim_end();
+        let text = if tail.is_empty() {
+            explanation.to_owned()
+        } else {
+            format!("{explanation}\n{tail}")
+        };
+        self.note_once(Level::Error, &text);
+        if self.lister == Some(shard) && self.phase == Phase::Listing {
+            self.lister = None;
+            self.listing.clear();
+            self.failed_listings += 1;
+            if self.failed_listings >= SPAWNS {
+                self.give_up(&format!("the suite could not be listed: {text}"));
+                return;
+            }
+        }
+        if given_up {
+            self.note(
+                Level::Error,
+                &format!(
+                    "slot {} is given up: its process does not stay up",
+                    shard + 1
+                ),
+            );
+            self.shard_gone(now, shard);
+            if self.shards.iter().all(|shard| shard.gone) {
+                self.give_up("no slot is left that could run a test");
+            }
+        }
+    }
+
+    fn unit_begun(&mut self, shard: u32, lease: u64, at: Micros) {
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        let incarnation = self.record.shards[shard as usize]
+            .processes
+            .last()
+            .map_or(0, |p| p.started.incarnation);
+        self.append(Body::UnitBegun(l::UnitBegun {
+            lease,
+            incarnation,
+            at_us: at.0,
+        }));
+        self.dispatcher.begun(shard, work, at);
+        let unit = &self.record.units[self.works[work as usize].unit as usize];
+        let name = unit.name.to_string();
+        let state = &mut self.shards[shard as usize];
+        state.running = Some((name, at));
+        state.waiting = false;
+        state.failed_spawns = 0;
+    }
+
+    fn declared(&mut self, shard: u32, lease: u64, cases: Vec<l::Case>, more: bool) {
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        let unit = &self.record.units[self.works[work as usize].unit as usize];
+        if !unit.declared || (more && unit.cases.iter().all(|case| case.is_owned_by(lease))) {
+            self.append(Body::Declared(l::Declared {
+                lease,
+                known: Vec::new(),
+                cases,
+            }));
+            return;
+        }
+        // The unit was declared before, in part or in another process: recognise its cases by id and occurrence.
+        let known: HashMap<(&str, u32), u32> = unit
+            .cases
+            .iter()
+            .enumerate()
+            .map(|(number, case)| ((&*case.id, case.occurrence), number as u32))
+            .collect();
+        let (mut numbers, mut fresh, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        let next = unit.cases.len() as u32;
+        for case in cases {
+            match known.get(&(case.id.as_str(), case.occurrence)) {
+                Some(&number) => order.push(number),
+                None => {
+                    order.push(next + fresh.len() as u32);
+                    fresh.push(case);
+                }
+            }
+        }
+        drop(known);
+        // An entry numbers its known cases before its new ones; where they alternate, it takes several entries.
+        let mut fresh = fresh.into_iter();
+        let mut new_cases = Vec::new();
+        for number in order {
+            if number < next {
+                if !new_cases.is_empty() {
+                    let cases = std::mem::take(&mut new_cases);
+                    self.append(Body::Declared(l::Declared {
+                        lease,
+                        known: std::mem::take(&mut numbers),
+                        cases,
+                    }));
+                }
+                numbers.push(number);
+            } else {
+                new_cases.extend(fresh.next());
+            }
+        }
+        self.append(Body::Declared(l::Declared {
+            lease,
+            known: numbers,
+            cases: new_cases,
+        }));
+    }
+
+    fn case_id(&self, lease: u64, index: u32) -> Option<String> {
+        let lease = self.record.lease(lease).filter(|lease| lease.is_live())?;
+        let number = *lease.cases.get(index as usize)?;
+        Some(
+            self.record.units[lease.unit as usize].cases[number as usize]
+                .id
+                .to_string(),
+        )
+    }
+
+    /// Compare and set: a result counts if its lease is live, owns the case, and the case has no verdict yet.
+    fn case_ended(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        at: Micros,
+        started: Micros,
+        ended: CaseEnded,
+    ) {
+        let stale = |run: &mut Run, reason: &str| {
+            run.append(Body::Evidence(l::Evidence {
+                lease: ended.lease,
+                generation: ended.generation,
+                case: ended.case,
+                outcome: ended.outcome.to_ledger() as i32,
+                reason: reason.to_owned(),
+            }));
+        };
+        if self.live_work(shard, ended.lease).is_none() {
+            return stale(self, "the lease was not live");
+        }
+        let lease = self
+            .record
+            .lease(ended.lease)
+            .expect("a live lease is on record");
+        let Some(&number) = lease.cases.get(ended.case as usize) else {
+            return stale(self, "the case was not declared");
+        };
+        let case = &self.record.units[lease.unit as usize].cases[number as usize];
+        if case.verdict().is_some() || !case.is_owned_by(ended.lease) {
+            return stale(self, "the case was somebody else's or had a verdict");
+        }
+        let text = ended.text.map(|text| *text).unwrap_or_default();
+        self.attempt(
+            shard,
+            ended.lease,
+            number,
+            ended.outcome,
+            Times {
+                started,
+                ended: at,
+                duration: ended.duration,
+            },
+            ended.ordinal,
+            text,
+        );
+        self.shards[shard as usize].running = None;
+        self.stop_at_max_fail(now);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn attempt(
+        &mut self,
+        shard: u32,
+        lease: u64,
+        number: u32,
+        outcome: Outcome,
+        times: Times,
+        ordinal: u32,
+        text: CaseText,
+    ) {
+        let reference = self.keep_text(&text);
+        let unit = self
+            .record
+            .lease(lease)
+            .expect("attempts are made under a lease on record")
+            .unit;
+        self.units[unit as usize].attempts += 1;
+        let incarnation = self.record.shards[shard as usize]
+            .processes
+            .last()
+            .map_or(0, |p| p.started.incarnation);
+        self.append(Body::Attempt(l::Attempt {
+            lease,
+            case: number,
+            outcome: outcome.to_ledger() as i32,
+            started_us: times.started.0,
+            ended_us: times.ended.0,
+            duration_us: times.duration.0,
+            incarnation,
+            ordinal,
+            message: text.message.clone(),
+            text: reference,
+        }));
+        let case = &self.record.units[unit as usize].cases[number as usize];
+        let Some(verdict) = case.verdict() else {
+            return;
+        };
+        self.totals.add(Some(verdict));
+        if verdict.is_failure() {
+            let id = case.id.to_string();
+            self.effects.push(Effect::Show(Show::Failure {
+                id,
+                outcome,
+                shard,
+                duration: times.duration,
+                text,
+            }));
+        }
+    }
+
+    pub(super) fn stop_at_max_fail(&mut self, now: Micros) {
+        let limit = self.settings.max_fail;
+        if limit > 0 && self.totals.failures() >= limit && self.record.stopped.is_none() {
+            let reason = format!(
+                "stopped after {} (--max-fail {limit})",
+                failures(self.totals.failures())
+            );
+            self.stop(now, &reason, false, Micros::MAX);
+        }
+    }
+
+    /// Whether every case that a lease owns has its verdict.
+    pub(super) fn open_cases(&self, lease: u64) -> Vec<u32> {
+        let Some(on_record) = self.record.lease(lease) else {
+            return Vec::new();
+        };
+        let unit = &self.record.units[on_record.unit as usize];
+        let distinct: BTreeSet<u32> = on_record.cases.iter().copied().collect();
+        distinct
+            .into_iter()
+            .filter(|&number| {
+                let case = &unit.cases[number as usize];
+                case.verdict().is_none() && case.is_owned_by(lease)
+            })
+            .collect()
+    }
+
+    pub(super) fn verdict_of(&self, unit: u32, case: u32) -> Option<Verdict> {
+        self.record.units[unit as usize].cases[case as usize].verdict()
+    }
+}
+
+/// On the run's clock.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub started: Micros,
+    pub ended: Micros,
+    pub duration: Micros,
+}
+
+pub(super) fn failures(count: u32) -> String {
+    if count == 1 {
+        "1 failure".to_owned()
+    } else {
+        format!("{count} failures")
+    }
+}
+
+impl From<AgentJoined> for Event {
+    fn from(joined: AgentJoined) -> Event {
+        Event::AgentJoined(joined)
+    }
+}

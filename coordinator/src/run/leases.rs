@@ -1,0 +1,539 @@
+//! Leases: giving them out, and what happens when they end in one of their five ways.
+
+use super::facts::Times;
+use super::{
+    BREAKS, CaseKey, CaseText, Command, EndCause, KILLS, LeaseCommand, Level, Micros, ProcessEnded,
+    Run, RunningCase, Work,
+};
+use crate::record::{Outcome, Verdict};
+use evenkeel_proto::ledger as l;
+use l::entry::Body;
+use l::lease_ended::Reason;
+
+impl Run {
+    /// Gives every slot what it should hold now, and tells those for whom there is nothing more.
+    pub(super) fn hand_out(&mut self, now: Micros) {
+        if self.record.stopped.is_none() {
+            for shard in 0..self.shards.len() as u32 {
+                let state = &self.shards[shard as usize];
+                if !state.ready || state.gone {
+                    continue;
+                }
+                if self.settings.script.is_some() {
+                    self.hand_out_script(shard);
+                    continue;
+                }
+                while let Some(work) = self.dispatcher.next(shard, now) {
+                    self.lease(shard, work);
+                }
+            }
+        }
+        let more = self.dispatcher.is_waiting() && self.record.stopped.is_none();
+        for shard in 0..self.shards.len() as u32 {
+            let state = &self.shards[shard as usize];
+            if !more && state.ready && !state.gone && !state.told_idle {
+                self.shards[shard as usize].told_idle = true;
+                let slot = self.record.shards[shard as usize].slot;
+                self.send_to_shard(shard, Command::Idle { slot });
+            }
+        }
+    }
+
+    fn lease(&mut self, shard: u32, work: u32) {
+        let Work { unit, alone } = self.works[work as usize];
+        let lease = self.record.leases.len() as u64 + 1;
+        let expected = self.weight(work).expected;
+        self.append(Body::Leased(l::Leased {
+            lease,
+            generation: 1,
+            unit,
+            shard,
+            alone,
+            expected_us: u32::try_from(expected.0).unwrap_or(u32::MAX),
+        }));
+        let on_record = &self.record.units[unit as usize];
+        let key = |number: u32| {
+            let case = &on_record.cases[number as usize];
+            CaseKey {
+                id: case.id.to_string(),
+                occurrence: case.occurrence,
+            }
+        };
+        // The rest of a unit is everything but what has a verdict or is leased alone.
+        let taken = |number: &u32| {
+            let case = &on_record.cases[*number as usize];
+            case.verdict().is_some() || case.is_owned() || self.kills.contains_key(&(unit, *number))
+        };
+        let (only, skip) = match alone {
+            Some(number) => (vec![key(number)], Vec::new()),
+            None => (
+                Vec::new(),
+                (0..on_record.cases.len() as u32)
+                    .filter(taken)
+                    .map(key)
+                    .collect(),
+            ),
+        };
+        let slot = self.record.shards[shard as usize].slot;
+        let unit = on_record.name.to_string();
+        if alone.is_some() {
+            self.send_to_shard(shard, Command::Recycle { slot });
+        }
+        let ends = self.shards[shard as usize].ends;
+        let command = LeaseCommand {
+            slot,
+            lease,
+            generation: 1,
+            unit,
+            only,
+            skip,
+            ends,
+        };
+        self.send_to_shard(shard, Command::Lease(command));
+        if alone.is_some() {
+            self.send_to_shard(shard, Command::Recycle { slot });
+        }
+        let state = &mut self.shards[shard as usize];
+        state.leases.push_back((lease, work));
+        state.told_idle = false;
+    }
+
+    /// A script is handed out whole, one process after the other.
+    fn hand_out_script(&mut self, shard: u32) {
+        let (process, position) = self.script_position[shard as usize];
+        if shard > 0 || !self.shards[shard as usize].leases.is_empty() {
+            return;
+        }
+        let Some(script) = &self.settings.script else {
+            return;
+        };
+        let processes = script.processes.len();
+        let Some(leases) = script.processes.get(process) else {
+            self.units.iter_mut().for_each(|unit| unit.open = 0);
+            return;
+        };
+        let leases: Vec<_> = leases.iter().skip(position).cloned().collect();
+        self.script_position[shard as usize] = (process + 1, 0);
+        let slot = self.record.shards[shard as usize].slot;
+        if process > 0 {
+            self.send_to_shard(shard, Command::Recycle { slot });
+        }
+        for scripted in leases {
+            let unit = self
+                .record
+                .units
+                .iter()
+                .position(|unit| *unit.name == *scripted.unit);
+            let unit = unit.expect("the units of a script were listed from it") as u32;
+            let lease = self.record.leases.len() as u64 + 1;
+            self.append(Body::Leased(l::Leased {
+                lease,
+                generation: 1,
+                unit,
+                shard,
+                alone: None,
+                expected_us: 0,
+            }));
+            let (only, skip, ends) = (scripted.only, Vec::new(), self.shards[shard as usize].ends);
+            let command = LeaseCommand {
+                slot,
+                lease,
+                generation: 1,
+                unit: scripted.unit,
+                only,
+                skip,
+                ends,
+            };
+            self.send_to_shard(shard, Command::Lease(command));
+            self.shards[shard as usize].leases.push_back((lease, unit));
+        }
+        self.shards[shard as usize].told_idle = process + 1 < processes;
+    }
+
+    /// The work of a lease, if it is live and this shard's.
+    pub(super) fn live_work(&self, shard: u32, lease: u64) -> Option<u32> {
+        let live = self.shards[shard as usize].leases.iter();
+        live.clone()
+            .find(|(number, _)| *number == lease)
+            .map(|&(_, work)| work)
+    }
+
+    fn end_lease(&mut self, shard: u32, lease: u64, reason: Reason, at: Micros, setup: Micros) {
+        self.shards[shard as usize]
+            .leases
+            .retain(|(number, _)| *number != lease);
+        self.append(Body::LeaseEnded(l::LeaseEnded {
+            lease,
+            reason: reason as i32,
+            setup_us: setup.0,
+            at_us: at.0,
+        }));
+    }
+
+    fn work_done(&mut self, work: u32) {
+        if self.settings.script.is_some() {
+            return;
+        }
+        let unit = self.works[work as usize].unit as usize;
+        self.units[unit].open -= 1;
+        if self.units[unit].open == 0 {
+            self.units_done += 1;
+        }
+    }
+
+    /// The work goes back to the dispatcher, or comes to its end because the run stops.
+    fn work_again(&mut self, work: u32) {
+        if self.settings.script.is_some() {
+            return;
+        }
+        if self.record.stopped.is_some() {
+            self.work_done(work);
+        } else {
+            let weight = self.weight(work);
+            self.dispatcher.add(work, weight);
+        }
+    }
+
+    pub(super) fn unit_closed(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        lease: u64,
+        at: Micros,
+        setup: Micros,
+    ) {
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        let open = self.open_cases(lease);
+        self.end_lease(shard, lease, Reason::Closed, at, setup);
+        self.dispatcher.finished(shard, work, now);
+        self.shards[shard as usize].running = None;
+        let Work { unit, alone } = self.works[work as usize];
+        for number in open {
+            self.settle(
+                unit,
+                Some(number),
+                Verdict::Lost,
+                "its unit closed without a result for it",
+            );
+        }
+        if alone.is_none() && self.record.stopped.is_none() && self.settings.script.is_none() {
+            self.miss_undeclared(unit);
+        }
+        if self.record.units[unit as usize].declared || alone.is_some() {
+            self.work_done(work);
+        } else {
+            // A lease that closes without a declaration is a runner that broke its protocol; the agent ends such runners.
+            self.settle(
+                unit,
+                None,
+                Verdict::Lost,
+                "its unit closed without having declared its cases",
+            );
+            self.work_done(work);
+        }
+    }
+
+    /// All that is left of the unit has been run: what has neither verdict nor owner was declared once and then no more.
+    fn miss_undeclared(&mut self, unit: u32) {
+        let state = &self.record.units[unit as usize];
+        let missing: Vec<u32> = state
+            .cases
+            .iter()
+            .enumerate()
+            .filter(|(number, case)| {
+                case.verdict().is_none()
+                    && !case.is_owned()
+                    && !self.kills.contains_key(&(unit, *number as u32))
+            })
+            .map(|(number, _)| number as u32)
+            .collect();
+        for number in missing {
+            self.settle(
+                unit,
+                Some(number),
+                Verdict::Error,
+                "the unit declared this case at first and not when it was loaded again: its cases differ from process to process",
+            );
+        }
+    }
+
+    pub(super) fn returned(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        lease: u64,
+        at: Micros,
+        cases: &[u32],
+        all: bool,
+    ) {
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        if all {
+            self.end_lease(shard, lease, Reason::Returned, at, Micros::ZERO);
+            self.dispatcher.finished(shard, work, now);
+            self.work_again(work);
+            return;
+        }
+        let on_record = self.record.lease(lease).expect("a live lease is on record");
+        let unit = on_record.unit;
+        let numbers: Vec<u32> = cases
+            .iter()
+            .filter_map(|&case| on_record.cases.get(case as usize).copied())
+            .collect();
+        let why = self
+            .record
+            .stopped
+            .as_ref()
+            .map(|stopped| stopped.reason.clone())
+            .unwrap_or_default();
+        for number in numbers {
+            if self.verdict_of(unit, number).is_none() {
+                self.settle(unit, Some(number), Verdict::NotRun, &why);
+            }
+        }
+    }
+
+    pub(super) fn process_ended(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        agent: usize,
+        at: Micros,
+        ended: ProcessEnded,
+    ) {
+        self.append(Body::ProcessEnded(l::ProcessEnded {
+            shard,
+            incarnation: ended.incarnation,
+            explanation: ended.explanation.clone(),
+            at_us: at.0,
+        }));
+        let state = &mut self.shards[shard as usize];
+        state.running = None;
+        state.waiting = false;
+        let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
+        if ended.cause == EndCause::Finished {
+            return;
+        }
+        self.shards[shard as usize].ends += 1;
+        let in_flight = ended
+            .in_flight
+            .filter(|flight| held.iter().any(|(lease, _)| *lease == flight.lease));
+        let broken = in_flight.map(|flight| flight.lease);
+        if let Some(flight) = in_flight {
+            let started = flight
+                .case
+                .map(|running| self.run_time(agent, running.started, now));
+            self.blame(
+                now,
+                shard,
+                at,
+                flight.lease,
+                flight.case.zip(started),
+                flight.loading,
+                &ended,
+            );
+        }
+        self.dispatcher.clear(shard);
+        for (lease, work) in held {
+            let begun = self
+                .record
+                .lease(lease)
+                .is_some_and(|lease| lease.begun.is_some());
+            let reason = if Some(lease) == broken || begun {
+                Reason::Broken
+            } else {
+                Reason::Returned
+            };
+            self.end_lease(shard, lease, reason, at, Micros::ZERO);
+            if reason == Reason::Broken {
+                self.after_break(work);
+            } else {
+                self.work_again(work);
+            }
+        }
+        self.shards[shard as usize].told_idle = false;
+        if in_flight.is_none() && ended.cause != EndCause::Ended {
+            self.spawn_failed(now, shard, &ended.explanation, &ended.stderr_tail);
+        }
+    }
+
+    /// Decides what a process's end says about the case that it was running, or the unit that it was loading.
+    #[allow(clippy::too_many_arguments)]
+    fn blame(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        at: Micros,
+        lease: u64,
+        running: Option<(RunningCase, Micros)>,
+        loading: bool,
+        ended: &ProcessEnded,
+    ) {
+        if ended.cause == EndCause::Ended {
+            return;
+        }
+        let on_record = self.record.lease(lease).expect("a held lease is on record");
+        let unit = on_record.unit;
+        let text = CaseText {
+            message: ended.explanation.clone(),
+            detail: String::new(),
+            output: if ended.stderr_tail.is_empty() {
+                Vec::new()
+            } else {
+                vec![(
+                    "the process's standard error".to_owned(),
+                    ended.stderr_tail.clone(),
+                )]
+            },
+        };
+        let outside = ended.cause == EndCause::KilledFromOutside;
+        if let Some((case, started)) = running {
+            let Some(&number) = on_record.cases.get(case.index as usize) else {
+                return;
+            };
+            if self.verdict_of(unit, number).is_some() {
+                return;
+            }
+            let kills = self.kills.entry((unit, number)).or_default();
+            *kills += u32::from(outside);
+            let again = outside && *kills < KILLS && self.settings.script.is_none();
+            let outcome = if again {
+                Outcome::Killed
+            } else {
+                Outcome::Error
+            };
+            let times = Times {
+                started,
+                ended: at,
+                duration: at - started,
+            };
+            self.attempt(shard, lease, number, outcome, times, case.ordinal, text);
+            if again {
+                let id = self.record.units[unit as usize].cases[number as usize]
+                    .id
+                    .to_string();
+                self.note(
+                    Level::Warning,
+                    &format!("{id}: {}; it runs again, once and alone", ended.explanation),
+                );
+                let work = self.works.len() as u32;
+                self.works.push(Work {
+                    unit,
+                    alone: Some(number),
+                });
+                self.units[unit as usize].open += 1;
+                self.work_again(work);
+            }
+            self.stop_at_max_fail(now);
+        } else if loading && !outside {
+            self.settle_unit_error(unit, shard, lease, at, text);
+        }
+    }
+
+    /// A unit that kills whoever loads it: one case stands for it, unless cases of it are known already.
+    fn settle_unit_error(&mut self, unit: u32, shard: u32, lease: u64, at: Micros, text: CaseText) {
+        if !self.record.units[unit as usize].declared {
+            let name = self.record.units[unit as usize].name.to_string();
+            let begun = self
+                .record
+                .lease(lease)
+                .and_then(|lease| lease.begun)
+                .map_or(at, |begun| begun.at);
+            self.append(Body::Declared(l::Declared {
+                lease,
+                known: Vec::new(),
+                cases: vec![l::Case {
+                    id: name,
+                    ..l::Case::default()
+                }],
+            }));
+            let times = Times {
+                started: begun,
+                ended: at,
+                duration: at - begun,
+            };
+            self.attempt(shard, lease, 0, Outcome::Error, times, 0, text);
+            return;
+        }
+        let open: Vec<u32> = (0..self.record.units[unit as usize].cases.len() as u32)
+            .filter(|&number| self.verdict_of(unit, number).is_none())
+            .collect();
+        for number in open {
+            self.settle(unit, Some(number), Verdict::Error, &text.message);
+        }
+    }
+
+    /// A lease whose process died under it. What is left of its work goes up again, as long as that leads anywhere.
+    fn after_break(&mut self, work: u32) {
+        let Work { unit, alone } = self.works[work as usize];
+        let left = match alone {
+            Some(number) => self.verdict_of(unit, number).is_none(),
+            None => {
+                let on_record = &self.record.units[unit as usize];
+                !on_record.declared
+                    || on_record.cases.iter().enumerate().any(|(number, case)| {
+                        case.verdict().is_none() && !self.kills.contains_key(&(unit, number as u32))
+                    })
+            }
+        };
+        if !left {
+            self.work_done(work);
+            return;
+        }
+        let state = &mut self.units[unit as usize];
+        if state.attempts == state.attempts_at_last_break {
+            state.breaks += 1;
+        } else {
+            state.breaks = 1;
+        }
+        state.attempts_at_last_break = state.attempts;
+        if state.breaks < BREAKS {
+            self.work_again(work);
+            return;
+        }
+        let name = self.record.units[unit as usize].name.to_string();
+        let why = format!("{name} lost {BREAKS} processes in a row without finishing a test");
+        self.note(Level::Error, &why);
+        let open: Vec<u32> = (0..self.record.units[unit as usize].cases.len() as u32)
+            .filter(|&number| {
+                self.verdict_of(unit, number).is_none() && alone.is_none_or(|only| only == number)
+            })
+            .collect();
+        if open.is_empty() {
+            self.settle(unit, None, Verdict::Error, &why);
+        }
+        for number in open {
+            self.settle(unit, Some(number), Verdict::Error, &why);
+        }
+        self.work_done(work);
+    }
+
+    /// The slot will run nothing more: what it held goes elsewhere.
+    pub(super) fn shard_gone(&mut self, now: Micros, shard: u32) {
+        let state = &mut self.shards[shard as usize];
+        state.gone = true;
+        state.ready = false;
+        state.running = None;
+        let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
+        self.dispatcher.close(shard);
+        for (lease, work) in held {
+            let begun = self
+                .record
+                .lease(lease)
+                .is_some_and(|lease| lease.begun.is_some());
+            self.end_lease(shard, lease, Reason::Lost, now, Micros::ZERO);
+            if begun {
+                self.after_break(work)
+            } else {
+                self.work_again(work)
+            }
+        }
+        if self.lister == Some(shard) {
+            self.lister = None;
+            self.listing.clear();
+        }
+    }
+}

@@ -1,0 +1,608 @@
+//! A run as a pure state machine: [`Run::step`] takes an event and the time, and says what to do.
+//!
+//! The run owns its [`Record`] and changes it only through entries that it appends to the ledger, so that what it knows
+//! and what the ledger holds cannot differ. It does no IO and reads no clock. Beside the record it keeps only what dies
+//! with the process: who is connected, what the dispatcher holds, what was promised to whom.
+
+mod event;
+mod facts;
+mod leases;
+mod stop;
+
+pub use event::{
+    AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
+    FactBody, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, RefusedReason,
+    RunningCase, Show,
+};
+
+use crate::record::{Record, Totals, Verdict};
+use evenkeel_proto::ledger as l;
+use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, UnitFacts, Weight, estimate, plan};
+use l::entry::Body;
+use prost::Message;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// How often a case may lose its process to a kill from outside before it is an error.
+const KILLS: u32 = 2;
+/// How often a unit may lose its process or agent without any of its cases making progress.
+const BREAKS: u32 = 3;
+/// How often a slot's process may fail to come up, or die without doing anything, before the slot is given up.
+const SPAWNS: u32 = 3;
+/// How long a run waits for a new agent after it lost the last one.
+const WITHOUT_AGENTS: Micros = Micros::from_millis(60_000);
+
+/// What earlier runs tell about units, newest sample first, by unit name.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub samples: HashMap<String, Vec<Sample>>,
+    /// Digest of everything in `samples`: plans are equal where manifest, digest and seed are.
+    pub digest: [u8; 32],
+}
+
+/// What a shard ran, to be run again in the same order: its processes, each with its leases.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    pub processes: Vec<Vec<ScriptLease>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ScriptLease {
+    pub unit: String,
+    /// Where not empty, just these cases.
+    pub only: Vec<CaseKey>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// End the run after this many failed cases, 0 for never.
+    pub max_fail: u32,
+    /// A run whose agents all went away ends at once instead of waiting for another: nobody else can come.
+    pub closed_shop: bool,
+    /// Run this instead of what the framework lists.
+    pub script: Option<Script>,
+}
+
+/// A piece for the dispatcher: all that is left of a unit, or one case alone.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    unit: u32,
+    alone: Option<u32>,
+}
+
+#[derive(Debug)]
+struct AgentState {
+    id: AgentId,
+    connected: bool,
+    /// The highest sequence that was taken in.
+    sequence: u64,
+    /// Run clock minus agent clock, the smallest seen: the message with the shortest way knows best.
+    offset: i64,
+}
+
+#[derive(Debug, Default)]
+struct ShardState {
+    /// Its process is up; it may get leases.
+    ready: bool,
+    /// It will run nothing more in this run.
+    gone: bool,
+    told_idle: bool,
+    failed_spawns: u32,
+    /// Unplanned ends of its processes.
+    ends: u32,
+    /// Live leases in the order in which they were given, with their work.
+    leases: VecDeque<(u64, u32)>,
+    running: Option<(String, Micros)>,
+    waiting: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct UnitState {
+    breaks: u32,
+    attempts_at_last_break: u32,
+    attempts: u32,
+    /// Works that are waiting or leased.
+    open: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No listing yet.
+    Listing,
+    /// The listing is on its way into the store.
+    Storing,
+    Running,
+    Closed,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Run {
+    record: Record,
+    settings: Settings,
+    history: History,
+    phase: Phase,
+    agents: Vec<AgentState>,
+    shards: Vec<ShardState>,
+    units: Vec<UnitState>,
+    works: Vec<Work>,
+    estimates: Vec<Estimate>,
+    dispatcher: Dispatcher,
+    lister: Option<u32>,
+    listing: Vec<l::Unit>,
+    failed_listings: u32,
+    kills: BTreeMap<(u32, u32), u32>,
+    texts: HashMap<[u8; 32], (u64, u32)>,
+    texts_end: u64,
+    totals: Totals,
+    units_done: u32,
+    stop_at: Option<Micros>,
+    aborted: bool,
+    without_agents: Option<Micros>,
+    refused: Option<(String, String)>,
+    shown: Vec<String>,
+    script_position: Vec<(usize, usize)>,
+    // What the current step has produced so far.
+    entries: Vec<l::Entry>,
+    effects: Vec<Effect>,
+}
+
+impl Run {
+    /// A run that nothing has happened to yet. The returned effects are to be performed before any event is sent.
+    pub fn open(opened: l::RunOpened, settings: Settings) -> (Run, Vec<Effect>) {
+        let mut run = Run {
+            record: Record::default(),
+            settings,
+            history: History::default(),
+            phase: Phase::Listing,
+            agents: Vec::new(),
+            shards: Vec::new(),
+            units: Vec::new(),
+            works: Vec::new(),
+            estimates: Vec::new(),
+            dispatcher: Dispatcher::new(),
+            lister: None,
+            listing: Vec::new(),
+            failed_listings: 0,
+            kills: BTreeMap::new(),
+            texts: HashMap::new(),
+            texts_end: 0,
+            totals: Totals::default(),
+            units_done: 0,
+            stop_at: None,
+            aborted: false,
+            without_agents: None,
+            refused: None,
+            shown: Vec::new(),
+            script_position: Vec::new(),
+            entries: Vec::new(),
+            effects: Vec::new(),
+        };
+        run.append(Body::RunOpened(opened));
+        if let Some(script) = run.settings.script.clone() {
+            let mut units: Vec<l::Unit> = Vec::new();
+            for lease in script.processes.iter().flatten() {
+                if !units.iter().any(|unit| unit.name == lease.unit) {
+                    units.push(l::Unit {
+                        name: lease.unit.clone(),
+                        path: String::new(),
+                        size: 0,
+                    });
+                }
+            }
+            run.listing = units;
+            run.listed(Micros::ZERO);
+        }
+        let effects = run.flush(Micros::ZERO);
+        (run, effects)
+    }
+
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub fn into_record(self) -> Record {
+        self.record
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Why and with what hint the framework refused the command, if it did.
+    pub fn refused(&self) -> Option<(&str, &str)> {
+        self.refused
+            .as_ref()
+            .map(|(message, hint)| (message.as_str(), hint.as_str()))
+    }
+
+    /// Takes one event in. `now` is microseconds since the run was opened and never goes back.
+    pub fn step(&mut self, now: Micros, event: Event) -> Vec<Effect> {
+        match event {
+            Event::History(history) => self.history = history,
+            Event::AgentJoined(joined) => self.agent_joined(now, joined),
+            Event::AgentGone {
+                agent,
+                reason,
+                lost,
+            } => self.agent_gone(now, agent, &reason, lost),
+            Event::Facts {
+                agent,
+                first_sequence,
+                sent_at,
+                facts,
+            } => {
+                self.facts(now, agent, first_sequence, sent_at, facts);
+            }
+            Event::Stored => {
+                if self.phase == Phase::Storing {
+                    self.phase = Phase::Running;
+                }
+            }
+            Event::Stop {
+                reason,
+                interrupted,
+                grace,
+            } => self.stop(now, &reason, interrupted, grace),
+            Event::Tick => self.tick(now),
+        }
+        self.advance(now);
+        self.flush(now)
+    }
+
+    /// When the run wants a [`Event::Tick`] at the latest, if nothing else happens.
+    pub fn wake_at(&self, now: Micros) -> Option<Micros> {
+        if self.is_closed() {
+            return None;
+        }
+        let dispatch = if self.phase == Phase::Running {
+            self.dispatcher.wake_at(now)
+        } else {
+            None
+        };
+        let abort = self.stop_at.filter(|_| !self.aborted);
+        let lonely = self.without_agents.map(|since| since + WITHOUT_AGENTS);
+        [dispatch, abort, lonely].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self, now: Micros) {
+        if self.stop_at.is_some_and(|at| at <= now) && !self.aborted {
+            self.aborted = true;
+            self.send_all(&Command::Close { abort: true });
+        }
+        if self
+            .without_agents
+            .is_some_and(|since| since + WITHOUT_AGENTS <= now)
+        {
+            self.give_up("no agent came back");
+        }
+    }
+
+    /// Hands out what can be handed out, and closes the run when nothing is left. Called after every event.
+    fn advance(&mut self, now: Micros) {
+        match self.phase {
+            Phase::Listing => self.ask_for_listing(),
+            Phase::Running => {
+                self.hand_out(now);
+                if self.works_open() == 0 {
+                    self.close(now);
+                }
+            }
+            Phase::Storing | Phase::Closed => {}
+        }
+    }
+
+    fn works_open(&self) -> u32 {
+        self.units.iter().map(|unit| unit.open).sum()
+    }
+
+    fn ask_for_listing(&mut self) {
+        if self.lister.is_some() || self.record.stopped.is_some() {
+            return;
+        }
+        let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
+            return;
+        };
+        let shard = shard as u32;
+        self.lister = Some(shard);
+        let slot = self.record.shards[shard as usize].slot;
+        self.send_to_shard(shard, Command::List { slot });
+    }
+
+    /// The listing is complete: estimate, plan, and wait until all of it is stored.
+    fn listed(&mut self, now: Micros) {
+        let units = std::mem::take(&mut self.listing);
+        let facts: Vec<UnitFacts<'_>> = units
+            .iter()
+            .map(|unit| UnitFacts {
+                name: &unit.name,
+                size: unit.size,
+                samples: self
+                    .history
+                    .samples
+                    .get(&unit.name)
+                    .map_or(&[][..], Vec::as_slice),
+            })
+            .collect();
+        self.estimates = estimate(&facts);
+        self.units = vec![UnitState::default(); units.len()];
+        self.works = (0..units.len() as u32)
+            .map(|unit| Work { unit, alone: None })
+            .collect();
+        self.append(Body::Listed(l::Listed { units }));
+
+        if self.settings.script.is_none() {
+            let weights: Vec<Micros> = self.estimates.iter().map(|e| e.work + e.setup).collect();
+            let slots = self
+                .shards
+                .iter()
+                .filter(|shard| !shard.gone)
+                .count()
+                .max(1);
+            let planned = plan(&weights, &vec![Micros::ZERO; slots]);
+            self.append(Body::Planned(l::Planned {
+                history_digest: self.history.digest.to_vec(),
+                seed: self.record.opened.seed,
+                shards: planned
+                    .shards
+                    .into_iter()
+                    .map(|units| l::PlannedShard { units })
+                    .collect(),
+                expected_makespan_us: planned.makespan.0,
+            }));
+            for unit in 0..self.units.len() as u32 {
+                self.put_up(unit);
+            }
+        } else {
+            self.units.iter_mut().for_each(|unit| unit.open = 1);
+        }
+        self.phase = Phase::Storing;
+        self.flush_entries(now);
+        self.effects.push(Effect::CallWhenStored);
+    }
+
+    fn weight(&self, work: u32) -> Weight {
+        let Work { unit, alone } = self.works[work as usize];
+        let estimate = self.estimates[unit as usize];
+        if alone.is_some() {
+            let small = estimate.setup + Micros::from_millis(1);
+            return Weight {
+                expected: small,
+                order: small,
+                known: true,
+            };
+        }
+        Weight {
+            expected: estimate.work + estimate.setup,
+            order: estimate.order,
+            known: estimate.known,
+        }
+    }
+
+    fn put_up(&mut self, work: u32) {
+        let weight = self.weight(work);
+        self.dispatcher.add(work, weight);
+        self.units[self.works[work as usize].unit as usize].open += 1;
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        self.without_agents = None;
+        self.note(Level::Error, reason);
+        match self.phase {
+            Phase::Listing | Phase::Storing => self.phase = Phase::Running,
+            Phase::Running | Phase::Closed => {}
+        }
+        self.dispatcher.drain();
+        self.units.iter_mut().for_each(|unit| unit.open = 0);
+    }
+
+    /// Every work is done: whatever still has no verdict gets one, and the run gets its own.
+    fn close(&mut self, now: Micros) {
+        let stopped = self.record.stopped.clone();
+        let (left, why) = match &stopped {
+            Some(stopped) => (Verdict::NotRun, stopped.reason.clone()),
+            None => (Verdict::Lost, "no verdict came for it".to_owned()),
+        };
+        let mut unsettled = Vec::new();
+        for (unit, state) in self.record.units.iter().enumerate() {
+            if state.settled.is_none() && !state.declared {
+                unsettled.push((unit as u32, None));
+            }
+            let open = state
+                .cases
+                .iter()
+                .enumerate()
+                .filter(|(_, case)| case.verdict().is_none());
+            unsettled.extend(open.map(|(case, _)| (unit as u32, Some(case as u32))));
+        }
+        for (unit, case) in unsettled {
+            self.settle(unit, case, left, &why);
+        }
+        self.flush_entries(now);
+
+        let totals = self.record.totals();
+        let schedule = self.record.schedule();
+        let incomplete = totals.lost + totals.not_run > 0 || !self.record.listed;
+        let interrupted = stopped.as_ref().is_some_and(|stopped| stopped.interrupted);
+        let (verdict, exit_code, message) = if totals.failures() > 0 {
+            ("red", 1, String::new())
+        } else if let Some((message, _)) = &self.refused {
+            ("incomplete", 2, message.clone())
+        } else if interrupted {
+            (
+                "incomplete",
+                130,
+                stopped.map(|stopped| stopped.reason).unwrap_or_default(),
+            )
+        } else if incomplete {
+            (
+                "incomplete",
+                3,
+                self.record
+                    .notes
+                    .last()
+                    .map(|note| note.text.clone())
+                    .unwrap_or_default(),
+            )
+        } else if totals.tests == 0 {
+            ("incomplete", 4, "no test was found".to_owned())
+        } else {
+            ("green", 0, String::new())
+        };
+        self.append(Body::Closed(l::Closed {
+            verdict: verdict.to_owned(),
+            exit_code,
+            makespan_us: schedule.makespan.0,
+            lower_bound_us: schedule.bound.makespan().0,
+            message,
+        }));
+        self.phase = Phase::Closed;
+        self.flush_entries(now);
+        self.effects.push(Effect::Close);
+        self.send_all(&Command::Close { abort: false });
+    }
+
+    fn settle(&mut self, unit: u32, case: Option<u32>, verdict: Verdict, message: &str) {
+        self.totals.add(Some(verdict));
+        self.append(Body::Settled(l::Settled {
+            unit,
+            case,
+            outcome: verdict.name().to_owned(),
+            message: message.to_owned(),
+        }));
+    }
+
+    /// Appends an entry to the row that this step writes, and to the record.
+    fn append(&mut self, body: Body) {
+        let entry = l::Entry { body: Some(body) };
+        self.record
+            .apply(&entry)
+            .expect("a run only appends entries that fit its own record");
+        self.entries.push(entry);
+    }
+
+    fn flush_entries(&mut self, now: Micros) {
+        if !self.entries.is_empty() {
+            self.record.latest = now;
+            let entries = std::mem::take(&mut self.entries);
+            self.effects.push(Effect::Append(l::Batch {
+                at_us: now.0,
+                entries,
+            }));
+        }
+    }
+
+    fn flush(&mut self, now: Micros) -> Vec<Effect> {
+        self.flush_entries(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Keeps the texts of an attempt outside the ledger; equal ones once.
+    fn keep_text(&mut self, text: &CaseText) -> Vec<u8> {
+        if text.detail.is_empty() && text.output.is_empty() {
+            return Vec::new();
+        }
+        let message = evenkeel_proto::v1::CaseText {
+            message: String::new(),
+            detail: text.detail.clone(),
+            output: text
+                .output
+                .iter()
+                .map(|(name, text)| evenkeel_proto::v1::Output {
+                    name: name.clone(),
+                    text: text.clone(),
+                })
+                .collect(),
+        };
+        let bytes = message.encode_to_vec();
+        let digest = *blake3::hash(&bytes).as_bytes();
+        let length = u32::try_from(bytes.len()).expect("the wire bounds a message far below 4 GiB");
+        let end = self.texts_end;
+        let (offset, length) = *self.texts.entry(digest).or_insert((end, length));
+        if offset == end {
+            self.texts_end += bytes.len() as u64;
+            self.effects.push(Effect::StoreText { offset, bytes });
+        }
+        crate::record::TextRef {
+            digest,
+            offset,
+            length,
+        }
+        .to_bytes()
+    }
+
+    fn note(&mut self, level: Level, text: &str) {
+        self.append(Body::Noted(l::Noted {
+            level: level as u32,
+            text: text.to_owned(),
+        }));
+        self.effects.push(Effect::Show(Show::Notice {
+            level,
+            text: text.to_owned(),
+        }));
+    }
+
+    fn note_once(&mut self, level: Level, text: &str) {
+        if !self.shown.iter().any(|shown| shown == text) {
+            self.shown.push(text.to_owned());
+            self.note(level, text);
+        }
+    }
+
+    fn send_to_shard(&mut self, shard: u32, command: Command) {
+        let agent = self.record.shards[shard as usize].agent as usize;
+        let AgentState { id, connected, .. } = self.agents[agent];
+        if connected {
+            self.effects.push(Effect::Send { agent: id, command });
+        }
+    }
+
+    fn send_all(&mut self, command: &Command) {
+        for agent in self.agents.iter().filter(|agent| agent.connected) {
+            self.effects.push(Effect::Send {
+                agent: agent.id,
+                command: command.clone(),
+            });
+        }
+    }
+
+    /// What a person wants to see while the run goes on.
+    pub fn progress(&self, now: Micros) -> Progress {
+        Progress {
+            elapsed: now,
+            expected_left: (self.phase == Phase::Running)
+                .then(|| self.dispatcher.expected_left(now)),
+            units: self.record.units.len() as u32,
+            units_done: self.units_done,
+            totals: self.totals,
+            running: self
+                .shards
+                .iter()
+                .enumerate()
+                .filter_map(|(shard, state)| {
+                    let (what, since) = state.running.as_ref()?;
+                    Some((shard as u32, what.clone(), now - *since))
+                })
+                .collect(),
+            phase: match self.phase {
+                Phase::Listing | Phase::Storing if self.shards.is_empty() => "waiting for an agent",
+                Phase::Listing | Phase::Storing => "listing",
+                Phase::Running if self.record.stopped.is_some() => "stopping",
+                Phase::Running => "running",
+                Phase::Closed => "closed",
+            },
+        }
+    }
+}
+
+/// A snapshot for display.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    pub elapsed: Micros,
+    pub expected_left: Option<Micros>,
+    pub units: u32,
+    pub units_done: u32,
+    pub totals: Totals,
+    /// Shard, what runs there, for how long.
+    pub running: Vec<(u32, String, Micros)>,
+    pub phase: &'static str,
+}

@@ -1,0 +1,60 @@
+//! Ending a run early: nothing new starts, what runs may finish, the rest is marked as not run.
+
+use super::{Command, Micros, Phase, Run};
+use evenkeel_proto::ledger as l;
+use l::entry::Body;
+
+impl Run {
+    pub(super) fn stop(&mut self, now: Micros, reason: &str, interrupted: bool, grace: Micros) {
+        if self.is_closed() || self.record.stopped.is_some() {
+            return;
+        }
+        self.append(Body::Stopped(l::Stopped {
+            reason: reason.to_owned(),
+            interrupted,
+        }));
+        if grace < Micros::MAX {
+            self.stop_at = Some(now + grace);
+        }
+        if matches!(self.phase, Phase::Listing | Phase::Storing) {
+            self.phase = Phase::Running;
+            self.units.iter_mut().for_each(|unit| unit.open = 0);
+            self.dispatcher.drain();
+            return;
+        }
+        for work in self.dispatcher.drain() {
+            let unit = self.works[work as usize].unit as usize;
+            self.units[unit].open -= 1;
+        }
+        // Give back everything that has not started: queued leases whole, running ones from the next case on.
+        let held: Vec<(u32, u64)> = self
+            .shards
+            .iter()
+            .enumerate()
+            .flat_map(|(shard, state)| {
+                state
+                    .leases
+                    .iter()
+                    .map(move |(lease, _)| (shard as u32, *lease))
+            })
+            .collect();
+        for (shard, lease) in held {
+            let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
+            self.append(Body::Revoked(l::Revoked {
+                lease,
+                generation,
+                from: 0,
+            }));
+            let slot = self.record.shards[shard as usize].slot;
+            self.send_to_shard(
+                shard,
+                Command::Revoke {
+                    slot,
+                    lease,
+                    generation,
+                    from: 0,
+                },
+            );
+        }
+    }
+}

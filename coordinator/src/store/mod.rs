@@ -1,0 +1,334 @@
+//! The store: ledgers and history in SQLite, behind one task that owns the only connection.
+//!
+//! Appends that wait while a transaction is being written go into the next one together, so that a busy coordinator pays
+//! for one flush to the disk per batch and not per row. Stored means durable: WAL with `synchronous=FULL`.
+
+mod history;
+mod ledger;
+mod schema;
+
+pub use history::{HistoryQuery, UnitSample, samples_of};
+pub use ledger::{RunKey, RunRow};
+
+use evenkeel_proto::ledger as l;
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Why the store could not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the store {path}")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("cannot create the state directory {path}")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "the store {path} was written by a newer evenkeel (schema {found}, this one knows {known})"
+    )]
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
+    #[error("the store refused a statement")]
+    Statement(#[from] sqlx::Error),
+    #[error("another coordinator has taken over run {run}")]
+    Fenced { run: i64 },
+    #[error("run {run} exists already")]
+    Exists { run: String },
+    #[error("the ledger of run {run} is damaged at row {sequence}: {reason}")]
+    Damaged {
+        run: String,
+        sequence: u64,
+        reason: String,
+    },
+    #[error("the store has been closed")]
+    Gone,
+}
+
+/// A run as its coordinator holds it in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunHandle {
+    pub(crate) row: i64,
+    pub(crate) epoch: i64,
+}
+
+impl RunHandle {
+    /// A number for the run that is unique in its store.
+    pub fn number(self) -> i64 {
+        self.row
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+enum Request {
+    Open {
+        key: RunKey,
+        opened_unix_us: u64,
+        suite: String,
+        reply: Reply<RunHandle>,
+    },
+    Append {
+        run: RunHandle,
+        payloads: Vec<Vec<u8>>,
+        reply: Reply<()>,
+    },
+    Close {
+        run: RunHandle,
+        row: ledger::ClosedRow,
+        samples: Vec<UnitSample>,
+        reply: Reply<()>,
+    },
+    History {
+        query: HistoryQuery,
+        reply: Reply<crate::run::History>,
+    },
+    Runs {
+        limit: u32,
+        reply: Reply<Vec<RunRow>>,
+    },
+    Payloads {
+        run: RunHandle,
+        after: u64,
+        until: u64,
+        reply: Reply<Vec<Vec<u8>>>,
+    },
+    Rows {
+        run: String,
+        reply: Reply<Option<(RunRow, Vec<l::Batch>)>>,
+    },
+}
+
+/// A handle to the task that owns the store. Cheap to clone; the task ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct Store {
+    requests: mpsc::Sender<Request>,
+    directory: PathBuf,
+}
+
+/// How many requests may wait before those who ask have to.
+const QUEUE: usize = 256;
+
+impl Store {
+    /// Opens the store in the state directory, which is created where it does not exist.
+    pub async fn open(directory: &Path) -> Result<Store, StoreError> {
+        create_directory(directory).map_err(|source| StoreError::Directory {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let path = directory.join("evenkeel.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(20))
+            .foreign_keys(false)
+            .statement_cache_capacity(32);
+        let mut connection = SqliteConnection::connect_with(&options)
+            .await
+            .map_err(|source| StoreError::Open {
+                path: path.clone(),
+                source,
+            })?;
+        schema::migrate(&mut connection, &path).await?;
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        tokio::spawn(serve(connection, inbox));
+        Ok(Store {
+            requests,
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The state directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where a run keeps its outputs and reports.
+    pub fn run_directory(&self, run: RunHandle) -> PathBuf {
+        self.directory.join("runs").join(run.row.to_string())
+    }
+
+    pub fn run_directory_of(&self, row: &RunRow) -> PathBuf {
+        self.directory.join("runs").join(row.row.to_string())
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests
+            .send(request(reply))
+            .await
+            .map_err(|_| StoreError::Gone)?;
+        answer.await.map_err(|_| StoreError::Gone)?
+    }
+
+    /// Registers a run; the key must be new.
+    pub async fn open_run(
+        &self,
+        key: RunKey,
+        opened_unix_us: u64,
+        suite: String,
+    ) -> Result<RunHandle, StoreError> {
+        self.ask(|reply| Request::Open {
+            key,
+            opened_unix_us,
+            suite,
+            reply,
+        })
+        .await
+    }
+
+    /// Appends rows to a run's ledger; they are durable when this returns.
+    pub async fn append(&self, run: RunHandle, payloads: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Append {
+            run,
+            payloads,
+            reply,
+        })
+        .await
+    }
+
+    /// Notes a run's verdict for listings, and what its units took.
+    pub async fn close_run(
+        &self,
+        run: RunHandle,
+        closed: &l::Closed,
+        totals: crate::record::Totals,
+        samples: Vec<UnitSample>,
+    ) -> Result<(), StoreError> {
+        let row = ledger::ClosedRow::new(closed, totals);
+        self.ask(|reply| Request::Close {
+            run,
+            row,
+            samples,
+            reply,
+        })
+        .await
+    }
+
+    pub async fn history(&self, query: HistoryQuery) -> Result<crate::run::History, StoreError> {
+        self.ask(|reply| Request::History { query, reply }).await
+    }
+
+    /// The newest runs first.
+    pub async fn runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        self.ask(|reply| Request::Runs { limit, reply }).await
+    }
+
+    /// The payloads of a run's rows with `after` < sequence ≤ `until`.
+    pub async fn payloads(
+        &self,
+        run: RunHandle,
+        after: u64,
+        until: u64,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.ask(|reply| Request::Payloads {
+            run,
+            after,
+            until,
+            reply,
+        })
+        .await
+    }
+
+    /// A run's ledger, checked against its hash chain. `run` is a run's id or an unambiguous beginning of one; of several
+    /// rounds the last.
+    pub async fn rows(&self, run: &str) -> Result<Option<(RunRow, Vec<l::Batch>)>, StoreError> {
+        self.ask(|reply| Request::Rows {
+            run: run.to_owned(),
+            reply,
+        })
+        .await
+    }
+}
+
+/// The state directory keeps itself out of version control.
+fn create_directory(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let ignore = directory.join(".gitignore");
+    if !ignore.exists() {
+        std::fs::write(ignore, "*\n")?;
+    }
+    Ok(())
+}
+
+async fn serve(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<Request>) {
+    let mut chains = ledger::Chains::default();
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, QUEUE).await > 0 {
+        let mut appends = Vec::new();
+        for request in waiting.drain(..) {
+            // Only appends are grouped; anything else keeps its place in the order.
+            if let Request::Append {
+                run,
+                payloads,
+                reply,
+            } = request
+            {
+                appends.push((run, payloads, reply));
+                continue;
+            }
+            ledger::append(&mut connection, &mut chains, std::mem::take(&mut appends)).await;
+            answer(&mut connection, request).await;
+        }
+        ledger::append(&mut connection, &mut chains, appends).await;
+    }
+}
+
+/// Whoever asked may have gone away; an answer that nobody waits for is dropped.
+async fn answer(connection: &mut SqliteConnection, request: Request) {
+    match request {
+        Request::Open {
+            key,
+            opened_unix_us,
+            suite,
+            reply,
+        } => {
+            reply
+                .send(ledger::open(connection, &key, opened_unix_us, &suite).await)
+                .ok();
+        }
+        Request::Append { .. } => unreachable!("appends are grouped by the caller"),
+        Request::Close {
+            run,
+            row,
+            samples,
+            reply,
+        } => {
+            reply
+                .send(ledger::close(connection, run, &row, &samples).await)
+                .ok();
+        }
+        Request::History { query, reply } => {
+            reply.send(history::load(connection, &query).await).ok();
+        }
+        Request::Runs { limit, reply } => {
+            reply.send(ledger::runs(connection, limit).await).ok();
+        }
+        Request::Payloads {
+            run,
+            after,
+            until,
+            reply,
+        } => {
+            reply
+                .send(ledger::payloads(connection, run, after, until).await)
+                .ok();
+        }
+        Request::Rows { run, reply } => {
+            reply.send(ledger::rows(connection, &run).await).ok();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The tables, and which version of them a file has.
+
+use super::StoreError;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Executor, Row};
+use std::path::Path;
+
+/// Each entry takes the schema one version further. Entries are only ever added.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    suite TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    opened_unix_us INTEGER NOT NULL,
+    verdict TEXT,
+    exit_code INTEGER,
+    tests INTEGER,
+    failures INTEGER,
+    makespan_us INTEGER,
+    lower_bound_us INTEGER,
+    UNIQUE (project, run, round)
+);
+CREATE TABLE ledger (
+    run INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    previous BLOB NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (run, sequence)
+) WITHOUT ROWID;
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    suite TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    unit TEXT NOT NULL,
+    environment_class TEXT NOT NULL,
+    command BLOB NOT NULL,
+    slots INTEGER NOT NULL,
+    work_us INTEGER NOT NULL,
+    setup_us INTEGER NOT NULL,
+    cases BLOB NOT NULL,
+    samples BLOB NOT NULL
+);
+CREATE INDEX history_by_suite ON history (project, suite, run);
+CREATE TABLE case_lists (
+    digest BLOB PRIMARY KEY,
+    cases BLOB NOT NULL
+) WITHOUT ROWID;
+"];
+
+/// Brings the file to this version. A newer file is refused as it is; two processes may do this at the same time.
+pub(super) async fn migrate(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let known = MIGRATIONS.len() as i64;
+    if version(connection).await? == known {
+        return Ok(());
+    }
+    connection.execute("BEGIN IMMEDIATE").await?;
+    let found = version(connection).await?;
+    if found > known {
+        connection.execute("ROLLBACK").await?;
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    for migration in &MIGRATIONS[found as usize..] {
+        connection.execute(*migration).await?;
+    }
+    let set = format!("PRAGMA user_version = {known}");
+    connection.execute(sqlx::AssertSqlSafe(set)).await?;
+    connection.execute("COMMIT").await?;
+    Ok(())
+}
+
+async fn version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    Ok(connection
+        .fetch_one("PRAGMA user_version")
+        .await?
+        .try_get(0)?)
+}

@@ -1,0 +1,309 @@
+//! The door: generated wire types in, core types out, and back. What the protocol does not allow is refused here.
+
+use crate::record::Outcome;
+use crate::run::{
+    CaseEnded, CaseText, Command, EndCause, Fact, FactBody, InFlight, LeaseCommand, Level,
+    ProcessEnded, ProcessStarted, RefusedReason, RunningCase,
+};
+use evenkeel_proto::{ledger as l, v1};
+use evenkeel_schedule::Micros;
+use v1::coordinator_message::Body as Out;
+use v1::fact::Body as In;
+
+/// A message that the protocol does not allow.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("{what} is missing")]
+    Missing { what: &'static str },
+    #[error("{what} has the unknown value {value}")]
+    Unknown { what: &'static str, value: i32 },
+}
+
+pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
+    let body = match fact.body.ok_or(WireError::Missing {
+        what: "the body of a fact",
+    })? {
+        In::ProcessStarted(started) => FactBody::ProcessStarted(ProcessStarted {
+            incarnation: started.incarnation,
+            pid: started.pid,
+            argv: started.argv,
+            directory: started.directory,
+            environment: started.environment.into_iter().collect(),
+            runner: started.runner,
+            framework: started.framework,
+            language: started.language,
+            notes: started.notes,
+            max_fail: started.max_fail,
+            junit: started.junit,
+        }),
+        In::ProcessRefused(refused) => FactBody::ProcessRefused {
+            reason: match refused.reason() {
+                v1::process_refused::Reason::Usage => RefusedReason::Usage,
+                v1::process_refused::Reason::Unsupported => RefusedReason::Unsupported,
+                v1::process_refused::Reason::Broken => RefusedReason::Broken,
+                v1::process_refused::Reason::Unspecified => {
+                    return Err(WireError::Unknown {
+                        what: "a refusal",
+                        value: refused.reason,
+                    });
+                }
+            },
+            message: refused.message,
+            hint: refused.hint,
+        },
+        In::ProcessEnded(ended) => FactBody::ProcessEnded(process_ended(ended)?),
+        In::Listed(listed) => FactBody::Listed {
+            units: listed
+                .units
+                .into_iter()
+                .map(|unit| l::Unit {
+                    name: unit.unit,
+                    path: unit.path,
+                    size: unit.size,
+                })
+                .collect(),
+            more: listed.more,
+        },
+        In::UnitBegun(begun) => FactBody::UnitBegun { lease: begun.lease },
+        In::Declared(declared) => FactBody::Declared {
+            lease: declared.lease,
+            cases: declared
+                .cases
+                .into_iter()
+                .map(|case| l::Case {
+                    id: case.id,
+                    occurrence: case.occurrence,
+                    name: case.name,
+                    class: case.class,
+                    file: case.file,
+                    line: case.line,
+                })
+                .collect(),
+            more: declared.more,
+        },
+        In::CaseEnded(ended) => FactBody::CaseEnded(CaseEnded {
+            lease: ended.lease,
+            generation: ended.generation,
+            case: ended.case,
+            outcome: outcome(ended.outcome)?,
+            started: Micros(ended.started_at_us),
+            duration: Micros(ended.duration_us),
+            ordinal: ended.ordinal,
+            text: ended.text.map(|text| Box::new(case_text(text))),
+        }),
+        In::UnitClosed(closed) => FactBody::UnitClosed {
+            lease: closed.lease,
+            setup: Micros(closed.setup_us),
+        },
+        In::Returned(returned) => FactBody::Returned {
+            lease: returned.lease,
+            cases: returned.cases,
+            all: returned.all,
+        },
+        In::CaseRunning(running) => FactBody::CaseRunning {
+            lease: running.lease,
+            case: running.case,
+        },
+        In::Waiting(waiting) => FactBody::Waiting {
+            lease: waiting.lease,
+        },
+        In::Log(log) => FactBody::Log {
+            level: level(log.level)?,
+            text: log.text,
+        },
+        In::SlotClosed(_) => FactBody::SlotClosed,
+    };
+    Ok(Fact {
+        at: Micros(fact.at_us),
+        slot: fact.slot,
+        body,
+    })
+}
+
+fn process_ended(ended: v1::ProcessEnded) -> Result<ProcessEnded, WireError> {
+    use v1::process_ended::Cause;
+    /// What a shell reports for a child that SIGKILL ended.
+    const SHELL_KILLED: i32 = 128 + 9;
+    let cause = match ended.cause() {
+        Cause::Finished => EndCause::Finished,
+        Cause::Signaled if ended.code == 9 => EndCause::KilledFromOutside,
+        Cause::Exited if ended.code == SHELL_KILLED => EndCause::KilledFromOutside,
+        Cause::Exited | Cause::Signaled => EndCause::Died,
+        Cause::Deadline => EndCause::Deadline,
+        Cause::Protocol => EndCause::Protocol,
+        Cause::Ended => EndCause::Ended,
+        Cause::Unspecified => {
+            return Err(WireError::Unknown {
+                what: "a process's end",
+                value: ended.cause,
+            });
+        }
+    };
+    Ok(ProcessEnded {
+        incarnation: ended.incarnation,
+        cause,
+        in_flight: ended.in_flight.map(|flight| InFlight {
+            lease: flight.lease,
+            case: flight.running.then_some(RunningCase {
+                index: flight.case,
+                started: Micros(flight.started_at_us),
+                ordinal: flight.ordinal,
+            }),
+            loading: !flight.settled,
+        }),
+        explanation: ended.explanation,
+        stderr_tail: ended.stderr_tail,
+    })
+}
+
+fn outcome(value: i32) -> Result<Outcome, WireError> {
+    match v1::Outcome::try_from(value) {
+        Ok(v1::Outcome::Passed) => Ok(Outcome::Passed),
+        Ok(v1::Outcome::Failed) => Ok(Outcome::Failed),
+        Ok(v1::Outcome::Error) => Ok(Outcome::Error),
+        Ok(v1::Outcome::Skipped) => Ok(Outcome::Skipped),
+        Ok(v1::Outcome::Unspecified) | Err(_) => Err(WireError::Unknown {
+            what: "an outcome",
+            value,
+        }),
+    }
+}
+
+fn level(value: i32) -> Result<Level, WireError> {
+    match v1::slot_log::Level::try_from(value) {
+        Ok(v1::slot_log::Level::Info) => Ok(Level::Info),
+        Ok(v1::slot_log::Level::Warning) => Ok(Level::Warning),
+        Ok(v1::slot_log::Level::Error) => Ok(Level::Error),
+        Ok(v1::slot_log::Level::Unspecified) | Err(_) => Err(WireError::Unknown {
+            what: "a log level",
+            value,
+        }),
+    }
+}
+
+fn case_text(text: v1::CaseText) -> CaseText {
+    CaseText {
+        message: text.message,
+        detail: text.detail,
+        output: text
+            .output
+            .into_iter()
+            .map(|output| (output.name, output.text))
+            .collect(),
+    }
+}
+
+pub(crate) fn case_text_out(text: CaseText) -> v1::CaseText {
+    v1::CaseText {
+        message: text.message,
+        detail: text.detail,
+        output: text
+            .output
+            .into_iter()
+            .map(|(name, text)| v1::Output { name, text })
+            .collect(),
+    }
+}
+
+pub(crate) fn outcome_out(outcome: Outcome) -> v1::Outcome {
+    match outcome {
+        Outcome::Passed => v1::Outcome::Passed,
+        Outcome::Failed => v1::Outcome::Failed,
+        // The wire's clients see verdicts; an attempt that is repeated is never shown as one.
+        Outcome::Error | Outcome::Killed => v1::Outcome::Error,
+        Outcome::Skipped => v1::Outcome::Skipped,
+    }
+}
+
+pub(crate) fn level_out(level: Level) -> v1::slot_log::Level {
+    match level {
+        Level::Info => v1::slot_log::Level::Info,
+        Level::Warning => v1::slot_log::Level::Warning,
+        Level::Error => v1::slot_log::Level::Error,
+    }
+}
+
+/// What every slot of a run has to know to start its processes.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub run: String,
+    pub suite: v1::Suite,
+    pub seed: u64,
+    /// A slot that plays another run's shard carries that one's number and count.
+    pub identity: Option<(u32, u32)>,
+}
+
+pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMessage {
+    let key = |key: crate::run::CaseKey| v1::CaseKey {
+        id: key.id,
+        occurrence: key.occurrence,
+    };
+    let body = match command {
+        Command::Open { slots, shards } => {
+            let (slots, first) = opening
+                .identity
+                .map_or((slots, 0), |(shard, slots)| (slots, shard));
+            Out::OpenRun(v1::OpenRun {
+                run: opening.run.clone(),
+                suite: Some(opening.suite.clone()),
+                seed: opening.seed,
+                slots,
+                shards: shards
+                    .into_iter()
+                    .map(|(slot, shard)| v1::SlotShard {
+                        slot,
+                        shard: shard + first,
+                    })
+                    .collect(),
+            })
+        }
+        Command::List { slot } => Out::List(v1::List { slot }),
+        Command::Lease(LeaseCommand {
+            slot,
+            lease,
+            generation,
+            unit,
+            only,
+            skip,
+            ends,
+        }) => Out::Lease(v1::Lease {
+            slot,
+            lease,
+            generation,
+            unit,
+            only: only.into_iter().map(key).collect(),
+            skip: skip.into_iter().map(key).collect(),
+            ends,
+        }),
+        Command::Revoke {
+            slot,
+            lease,
+            generation,
+            from,
+        } => Out::Revoke(v1::Revoke {
+            slot,
+            lease,
+            generation,
+            from,
+        }),
+        Command::Idle { slot } => Out::Idle(v1::Idle { slot }),
+        Command::Recycle { slot } => Out::Recycle(v1::Recycle { slot }),
+        Command::Close { abort } => Out::CloseRun(v1::CloseRun {
+            run: opening.run.clone(),
+            abort,
+        }),
+    };
+    v1::CoordinatorMessage { body: Some(body) }
+}
+
+pub(crate) fn totals(totals: crate::record::Totals) -> v1::Totals {
+    v1::Totals {
+        tests: totals.tests,
+        passed: totals.passed,
+        failed: totals.failed,
+        errors: totals.errors,
+        skipped: totals.skipped,
+        not_run: totals.not_run,
+        lost: totals.lost,
+    }
+}

@@ -1,0 +1,20 @@
+//! The wire and the ledger's payloads, as generated from `proto/`. Nothing here knows what a message means: each side
+//! converts at its own door (`wire.rs`) and keeps generated types out of its core.
+
+/// The protocol between clients, coordinator and agents.
+pub mod v1 {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("evenkeel.v1");
+}
+
+/// The payloads of the ledger's rows.
+pub mod ledger {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("evenkeel.ledger.v1");
+}
+
+/// The range of protocol versions that this build speaks, lowest and highest.
+pub const VERSIONS: (u32, u32) = (1, 1);
+
+/// The largest message that either side accepts, in bytes.
+pub const MAX_MESSAGE: usize = 32 << 20;

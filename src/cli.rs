@@ -1,0 +1,191 @@
+//! Arguments. The help texts here are the reference: docs/cli.md is generated from them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Run test suites in timing-balanced shards on warm runners, and end with a verdict that a deploy can trust.
+#[derive(Parser, Debug)]
+#[command(name = "evenkeel", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a suite and exit with its verdict
+    Run(RunArgs),
+    /// Run again what one shard of a run did: same order, seed, arguments and processes
+    Reproduce(ReproduceArgs),
+    /// List the runs in the state directory, newest first
+    Runs(RunsArgs),
+    /// Show one run: its verdict, shards and failures
+    Show(ShowArgs),
+    /// Serve runs to agents on other processes
+    Coordinator(CoordinatorArgs),
+    /// Offer slots to a coordinator
+    Agent(AgentArgs),
+    /// A runner that does nothing, for benchmarks and simulation
+    #[command(hide = true)]
+    NoopRunner(NoopRunnerArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// How many processes work at a time [default: the number of cores]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: Option<u32>,
+    /// The directory that the command runs in
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Where ledger, history and outputs are kept [default: .evenkeel beside evenkeel.toml, else in the root]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Name the framework instead of recognising it in the command: pytest, protocol
+    #[arg(long, value_name = "NAME")]
+    pub runner: Option<String>,
+    /// Write the merged JUnit report here
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the JSON report here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write events here as they happen, one JSON object a line; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// Name the run [default: date, time and a few characters]
+    #[arg(long, value_name = "ID")]
+    pub run_id: Option<String>,
+    /// The run's seed: the hash seed of its processes, and what runners draw from [default: random]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Stop after this many failed tests
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_fail: Option<u32>,
+    /// A test that runs for longer than this is ended and is an error: 30, 90s, 2m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub coordinator: Option<String>,
+    /// Print failures and the verdict only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Whether to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub color: Color,
+    /// The framework's command with its arguments; without it, evenkeel.toml says what to run
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Args, Debug)]
+pub struct ReproduceArgs {
+    /// The run's id, or an unambiguous beginning of it
+    pub run: String,
+    /// Which shard, as the report names it: 2/4
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    pub shard: (u32, u32),
+    /// Stop behind this test
+    #[arg(long, value_name = "TEST")]
+    pub until: Option<String>,
+    /// The state directory of the run
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Whether to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub color: Color,
+}
+
+#[derive(Args, Debug)]
+pub struct RunsArgs {
+    /// The state directory
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// How many runs to list
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The run's id, or an unambiguous beginning of it
+    pub run: String,
+    /// The state directory
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct CoordinatorArgs {
+    /// Where to listen: 127.0.0.1:port (0 picks one) or unix:PATH
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7450")]
+    pub listen: String,
+    /// Where ledgers, history and outputs are kept
+    #[arg(long, value_name = "DIR", default_value = ".evenkeel")]
+    pub state: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// The coordinator's address: host:port or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub coordinator: String,
+    /// How many processes to keep at a time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: Option<u32>,
+    /// A name for reports [default: the machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// A directory for what outlives runs [default: evenkeel in the user's cache directory]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct NoopRunnerArgs {
+    /// How many units to list
+    #[arg(long, default_value_t = 10)]
+    pub units: u32,
+    /// How many cases each unit declares
+    #[arg(long, default_value_t = 10)]
+    pub cases: u32,
+    /// How long each case sleeps, in microseconds
+    #[arg(long, default_value_t = 0)]
+    pub sleep_us: u64,
+    /// Every N-th case fails, 0 for none
+    #[arg(long, default_value_t = 0)]
+    pub fail_every: u32,
+}
+
+/// A number of seconds, or a number with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .ok_or_else(|| format!("{text:?} is no duration above zero; write seconds (30) or a unit with it (90s, 2m, 500ms)"))
+}
+
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        Err(_) => Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()?,
+    };
+    (!parsed.is_zero()).then_some(parsed)
+}
+
+fn shard(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text
+        .split_once('/')
+        .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    parsed.filter(|&(k, n)| k >= 1 && k <= n).ok_or_else(|| {
+        format!("{text:?} is no shard; write it as the report does, counted from one: 2/4")
+    })
+}

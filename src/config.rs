@@ -1,0 +1,201 @@
+//! `evenkeel.toml`: what to run when the command line does not say it.
+
+use crate::cli::parse_duration;
+use crate::exit::Failure;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub const FILE: &str = "evenkeel.toml";
+
+/// The file, as written. docs/config.md describes its keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Names the project in the history. Default: the repository's name.
+    pub project: Option<String>,
+    /// The suites, by name.
+    #[serde(default)]
+    pub suite: BTreeMap<String, Suite>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suite {
+    pub command: Words,
+    /// Relative to the file.
+    pub directory: Option<PathBuf>,
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    pub runner: Option<String>,
+    pub slots: Option<u32>,
+    #[serde(default, deserialize_with = "timeout")]
+    pub timeout: Option<Duration>,
+}
+
+/// A command: a list of words, or one string that is split at spaces.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a list of words (or one string without quoting)"
+)]
+pub enum Words {
+    List(Vec<String>),
+    Line(String),
+}
+
+impl Words {
+    pub fn list(&self) -> Vec<String> {
+        match self {
+            Words::List(words) => words.clone(),
+            Words::Line(line) => line.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn timeout<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "a duration: seconds, or a string such as \"90s\""
+    )]
+    enum Written {
+        Seconds(f64),
+        Text(String),
+    }
+    let text = match Written::deserialize(deserializer)? {
+        Written::Seconds(seconds) => seconds.to_string(),
+        Written::Text(text) => text,
+    };
+    let parsed = parse_duration(&text);
+    parsed.map(Some).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "{text:?} is no duration above zero; write 30, \"90s\" or \"2m\""
+        ))
+    })
+}
+
+/// The file in a directory or the nearest above it, with where it was found.
+pub fn find(directory: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
+    let Some(path) = directory
+        .ancestors()
+        .map(|above| above.join(FILE))
+        .find(|path| path.is_file())
+    else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::usage(format!("cannot read {}", path.display())).caused_by(error)
+    })?;
+    let config = toml::from_str(&text).map_err(|error| explain(&path, &text, &error))?;
+    Ok(Some((path, config)))
+}
+
+/// The line, what is wrong with it, and what was probably meant.
+fn explain(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+    let line = error
+        .span()
+        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let at = line.map_or_else(String::new, |line| {
+        let shown = text.lines().nth(line - 1).unwrap_or_default();
+        format!(" line {line}: `{}`", shown.trim())
+    });
+    let message = error.message();
+    let failure = Failure::usage(format!("{}{at}: {message}", path.display()));
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown field") => {
+            let near = known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(wrong, known), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 3);
+            let hint = near.map_or_else(
+                || format!("known keys here: {}", known.join(", ")),
+                |(_, near)| format!("did you mean `{near}`? known keys here: {}", known.join(", ")),
+            );
+            failure.with_hint(hint)
+        }
+        _ => failure.with_hint(
+            "a suite looks like this:\n  [suite.unit]\n  command = [\"pytest\", \"tests\"]\n  timeout = \"60s\"",
+        ),
+    }
+}
+
+impl Config {
+    /// The one suite that the file holds.
+    pub fn only_suite(&self, path: &Path) -> Result<(&str, &Suite), Failure> {
+        let mut suites = self.suite.iter();
+        match (suites.next(), suites.next()) {
+            (Some((name, suite)), None) => Ok((name, suite)),
+            (None, _) => Err(Failure::usage(format!("{} names no suite", path.display()))
+                .with_hint("add [suite.NAME] with a command, or give the command: evenkeel run -- pytest tests")),
+            (Some(_), Some(_)) => Err(Failure::usage(format!(
+                "{} names several suites, and a run takes one for now",
+                path.display()
+            ))
+            .with_hint("keep one [suite.NAME] per file")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(text: &str) -> Failure {
+        let error = toml::from_str::<Config>(text).expect_err("this configuration is wrong");
+        explain(Path::new(FILE), text, &error)
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_what_was_meant() {
+        let failure = failure("[suite.unit]\ncommand = \"pytest\"\nslotz = 4\n");
+        let text = failure.to_string();
+        assert!(text.contains("line 3") && text.contains("slotz"), "{text}");
+        assert!(
+            failure
+                .hint()
+                .is_some_and(|hint| hint.contains("did you mean `slots`")),
+            "{:?}",
+            failure.hint()
+        );
+    }
+
+    #[test]
+    fn a_duration_takes_numbers_and_units() {
+        for (written, seconds) in [
+            ("30", 30.0),
+            ("\"90s\"", 90.0),
+            ("\"2m\"", 120.0),
+            ("0.5", 0.5),
+            ("\"500ms\"", 0.5),
+        ] {
+            let text = format!("[suite.unit]\ncommand = [\"pytest\"]\ntimeout = {written}\n");
+            let config: Config = toml::from_str(&text).expect("a valid file");
+            assert_eq!(
+                config.suite["unit"].timeout.map(|t| t.as_secs_f64()),
+                Some(seconds),
+                "{written}"
+            );
+        }
+        let text =
+            failure("[suite.unit]\ncommand = [\"pytest\"]\ntimeout = \"soon\"\n").to_string();
+        assert!(
+            text.contains("line 3") && text.contains("no duration"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn two_suites_are_refused_for_now() {
+        let config: Config = toml::from_str(
+            "[suite.a]\ncommand = \"pytest a\"\n[suite.b]\ncommand = \"pytest b\"\n",
+        )
+        .expect("a valid file");
+        assert!(config.only_suite(Path::new(FILE)).is_err());
+    }
+}

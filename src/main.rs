@@ -1,0 +1,75 @@
+//! The command line: a file per subcommand; each parses, calls one crate, and prints.
+
+mod agent;
+mod cli;
+mod config;
+mod connect;
+mod coordinator;
+mod events;
+mod exit;
+mod noop_runner;
+mod project;
+mod render;
+mod replay;
+mod run;
+mod show;
+
+use clap::Parser;
+use exit::{Exit, Failure};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A guard is this binary too: it must be up in a millisecond and needs nothing of what follows.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == evenkeel_agent::guard::ARGUMENT)
+    {
+        let socket = arguments.next().unwrap_or_default();
+        let command: Vec<OsString> = arguments.collect();
+        evenkeel_agent::guard::main(socket, &command);
+    }
+    let cli = cli::Cli::parse();
+    if let cli::Command::NoopRunner(args) = &cli.command {
+        return noop_runner::main(args);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::infrastructure("the runtime cannot start", error)),
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            cli::Command::Run(args) => run::run(args).await,
+            cli::Command::Reproduce(args) => replay::reproduce(args).await,
+            cli::Command::Runs(args) => show::runs(args).await,
+            cli::Command::Show(args) => show::show(args).await,
+            cli::Command::Coordinator(args) => coordinator::coordinator(args).await,
+            cli::Command::Agent(args) => agent::agent(args).await,
+            cli::Command::NoopRunner(_) => unreachable!("handled before the runtime started"),
+        }
+    });
+    // What is still running on other threads (a closing store, a slow watcher) has nothing left to say.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("error: {failure}");
+    let mut source = std::error::Error::source(failure);
+    while let Some(cause) = source {
+        eprintln!("  caused by: {cause}");
+        source = cause.source();
+    }
+    if let Some(hint) = failure.hint() {
+        eprintln!("hint: {hint}");
+    }
+    Exit::from(failure).into()
+}

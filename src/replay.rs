@@ -1,0 +1,216 @@
+//! `evenkeel reproduce`: run what a shard ran, in that order, in the same processes' bounds, and leave no trace.
+
+use crate::cli::ReproduceArgs;
+use crate::exit::{Exit, Failure};
+use crate::project;
+use crate::render::{Renderer, Style};
+use crate::run::{LocalHouse, Signals, Watched, client, store_failure, watch_run};
+use crate::show;
+use evenkeel_coordinator::record::{Attempt, Record};
+use evenkeel_coordinator::run::{CaseKey, Script, ScriptLease};
+use evenkeel_coordinator::server::{Coordinator, Replay};
+use evenkeel_coordinator::store::Store;
+use evenkeel_proto::v1;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
+    let state = show::state_directory(args.state.clone())?;
+    let store = Store::open(&state).await.map_err(store_failure)?;
+    let (row, record) = show::load(&store, &args.run).await?;
+    drop(store);
+    let (shard, shards) = args.shard;
+    let count = record.shards.len() as u32;
+    if shards != count || shard > count {
+        return Err(Failure::usage(format!(
+            "run {} has {count} shards, so there is no shard {shard}/{shards}",
+            row.key.run
+        ))
+        .with_hint(format!("name one of 1/{count} to {count}/{count}")));
+    }
+    let script = script(&record, shard - 1, args.until.as_deref())?;
+    let opened = &record.opened;
+    if !Path::new(&opened.directory).is_dir() {
+        return Err(Failure::usage(format!(
+            "the run's directory {} is not on this machine",
+            opened.directory
+        )));
+    }
+    let commit = project::commit(Path::new(&opened.directory));
+    if commit.id != opened.commit || commit.changes != opened.changes {
+        eprintln!("warning: the checkout is not as it was in that run; what runs may differ");
+    }
+
+    // The replay keeps its own books, in a place that goes away with it: the run's record and the history stay as they are.
+    let books = Books::create()?;
+    let scratch = Store::open(&books.0).await.map_err(store_failure)?;
+    let coordinator = Coordinator::start_replay(
+        scratch,
+        Replay {
+            script,
+            identity: (shard - 1, shards),
+        },
+    );
+    let signals = Signals::listen()?;
+    let house = LocalHouse::around(coordinator, &state, 1).await?;
+    let mut client = client(house.client.channel().await?);
+    let request = v1::SubmitRequest {
+        project: opened.project.clone(),
+        run: opened.run.clone(),
+        suite: Some(v1::Suite {
+            name: opened.suite.clone(),
+            runner: opened.runner.clone(),
+            command: opened.command.clone(),
+            directory: opened.directory.clone(),
+            environment: recorded_environment(&record, shard - 1),
+            case_timeout_us: opened.case_timeout_us,
+        }),
+        seed: opened.seed,
+        max_fail: 0,
+        commit: Some(commit),
+        evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let refused =
+        |status: tonic::Status| Failure::infrastructure("the shard cannot be run again", status);
+    let run = client
+        .submit(request)
+        .await
+        .map_err(refused)?
+        .into_inner()
+        .run;
+    let mut renderer = Renderer::new(
+        Style::new(args.color, false),
+        format!("{run}, shard {shard}/{shards} again"),
+        None,
+    );
+    let ended = match watch_run(&mut client, &run, None, &mut renderer, signals).await? {
+        Watched::Ended(mut ended) => {
+            // To reproduce the reproduction is the same command again.
+            ended.failing.clear();
+            ended
+        }
+        Watched::Killed => return Ok(Exit::Interrupted),
+    };
+    renderer.ended(&ended);
+    house.close().await;
+    Ok(Exit::of_run(ended.exit_code))
+}
+
+/// The suite's environment, and what the slot's processes were seen to have of what changes how tests behave.
+fn recorded_environment(record: &Record, shard: u32) -> BTreeMap<String, String> {
+    const TAKEN: [&str; 10] = [
+        "CI",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "PYTHONHASHSEED",
+        "PYTHONWARNINGS",
+        "PYTEST_ADDOPTS",
+        "PYTEST_PLUGINS",
+        "DJANGO_SETTINGS_MODULE",
+        "NODE_ENV",
+    ];
+    let mut environment = record.opened.environment.clone();
+    if let Some(process) = record.shards[shard as usize].processes.first() {
+        let seen = process
+            .started
+            .environment
+            .iter()
+            .filter(|(name, _)| TAKEN.contains(&name.as_str()));
+        environment.extend(seen.map(|(name, value)| (name.clone(), value.clone())));
+    }
+    environment
+}
+
+/// What the shard's processes ran, in order. A lease that did not run all of its unit names the cases that it started.
+fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Failure> {
+    let mut processes: BTreeMap<u32, Vec<ScriptLease>> = BTreeMap::new();
+    let mut found = until.is_none();
+    let mut leases: Vec<(u64, &evenkeel_coordinator::record::Lease)> = record.shards
+        [shard as usize]
+        .leases
+        .iter()
+        .filter_map(|number| {
+            Some((
+                *number,
+                record
+                    .lease(*number)
+                    .filter(|lease| lease.begun.is_some())?,
+            ))
+        })
+        .collect();
+    leases.sort_by_key(|(_, lease)| lease.begun.map(|begun| begun.at));
+    for (number, lease) in leases {
+        let Some(begun) = lease.begun else { continue };
+        let unit = &record.units[lease.unit as usize];
+        // The attempts under this lease, in the order in which they started.
+        let mut ran: Vec<(&Attempt, CaseKey)> = unit
+            .cases
+            .iter()
+            .flat_map(|case| case.attempts().map(move |attempt| (attempt, case)))
+            .filter(|(attempt, _)| u64::from(attempt.lease) == number)
+            .map(|(attempt, case)| {
+                (
+                    attempt,
+                    CaseKey {
+                        id: case.id.to_string(),
+                        occurrence: case.occurrence,
+                    },
+                )
+            })
+            .collect();
+        ran.sort_by_key(|(attempt, _)| attempt.ordinal);
+        let stop = until.and_then(|until| ran.iter().position(|(_, key)| key.id == until));
+        if let Some(stop) = stop {
+            ran.truncate(stop + 1);
+        }
+        let whole = stop.is_none() && ran.len() == unit.cases.len();
+        let loads_only = ran.is_empty() || ran.iter().any(|(_, key)| key.id == *unit.name);
+        let only = if whole || loads_only {
+            Vec::new()
+        } else {
+            ran.into_iter().map(|(_, key)| key).collect()
+        };
+        let lease = ScriptLease {
+            unit: unit.name.to_string(),
+            only,
+        };
+        processes.entry(begun.incarnation).or_default().push(lease);
+        if stop.is_some() {
+            found = true;
+            break;
+        }
+    }
+    if !found {
+        let until = until.unwrap_or_default();
+        return Err(
+            Failure::usage(format!("shard {} did not run {until}", shard + 1))
+                .with_hint("`evenkeel show` and the JSON report say which shard ran which test"),
+        );
+    }
+    if processes.is_empty() {
+        return Err(Failure::usage(format!("shard {} ran nothing", shard + 1)));
+    }
+    Ok(Script {
+        processes: processes.into_values().collect(),
+    })
+}
+
+/// A state directory that is removed at the end.
+struct Books(std::path::PathBuf);
+
+impl Books {
+    fn create() -> Result<Books, Failure> {
+        let path = std::env::temp_dir().join(format!("evenkeel-replay-{}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|error| {
+            Failure::infrastructure("no temporary directory can be made", error)
+        })?;
+        Ok(Books(path))
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}

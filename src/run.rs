@@ -1,0 +1,448 @@
+//! `evenkeel run`: submit a suite, watch it, fetch the reports, exit with the verdict.
+
+use crate::cli::RunArgs;
+use crate::config::{self, Config};
+use crate::connect::{self, Address, Local};
+use crate::events::EventWriter;
+use crate::exit::{Exit, Failure};
+use crate::project;
+use crate::render::{Renderer, Style};
+use evenkeel_agent::{AgentConfig, AgentError};
+use evenkeel_coordinator::server::{Coordinator, Settings};
+use evenkeel_coordinator::store::{Store, StoreError};
+use evenkeel_proto::{MAX_MESSAGE, v1};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::Code;
+use tonic::transport::Channel;
+use v1::run_service_client::RunServiceClient;
+use v1::watch_event::Body;
+
+/// After the first signal what runs may finish for this long.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What to run, from the command line and the file.
+struct Plan {
+    suite: v1::Suite,
+    project: String,
+    state: PathBuf,
+    slots: u32,
+}
+
+pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
+    let plan = plan(&args)?;
+    let signals = Signals::listen()?;
+    let local = match &args.coordinator {
+        Some(_) => None,
+        None => Some(LocalHouse::open(&plan.state, plan.slots).await?),
+    };
+    let channel = match (&args.coordinator, &local) {
+        (Some(address), _) => connect::connect(&Address::parse(address)?).await?,
+        (None, Some(local)) => local.client.channel().await?,
+        (None, None) => unreachable!("one of the two is there"),
+    };
+    let mut client = client(channel);
+    let commit_directory = PathBuf::from(&plan.suite.directory);
+    let commit = tokio::task::spawn_blocking(move || project::commit(&commit_directory));
+    let request = v1::SubmitRequest {
+        project: plan.project.clone(),
+        run: args.run_id.clone().unwrap_or_default(),
+        suite: Some(plan.suite.clone()),
+        seed: args.seed.unwrap_or_else(random_seed),
+        max_fail: args.max_fail.unwrap_or(0),
+        commit: Some(commit.await.unwrap_or_default()),
+        evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let run = client
+        .submit(request)
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner()
+        .run;
+    let style = Style::new(args.color, args.quiet);
+    let state_hint = args.state.as_ref().map(|state| state.display().to_string());
+    let mut renderer = Renderer::new(style, run.clone(), state_hint);
+    let events = args.events.as_deref().map(EventWriter::open).transpose()?;
+
+    let watching = watch_run(&mut client, &run, events, &mut renderer, signals).await?;
+    let ended = match watching {
+        Watched::Ended(ended) => *ended,
+        Watched::Killed => return Ok(Exit::Interrupted),
+    };
+    let directory = Path::new(&plan.suite.directory);
+    let junit = args
+        .junit
+        .clone()
+        .or_else(|| (!ended.junit.is_empty()).then(|| directory.join(&ended.junit)));
+    if let Some(path) = &junit {
+        fetch(&mut client, &run, v1::fetch_request::Report::Junit, path).await?;
+    }
+    if let Some(path) = &args.json {
+        fetch(&mut client, &run, v1::fetch_request::Report::Json, path).await?;
+    }
+    renderer.ended(&ended);
+    if let Some(local) = local {
+        local.close().await;
+    }
+    Ok(Exit::of_run(ended.exit_code))
+}
+
+fn plan(args: &RunArgs) -> Result<Plan, Failure> {
+    let here = std::env::current_dir().map_err(|error| {
+        Failure::usage("the current directory is not there any more").caused_by(error)
+    })?;
+    let root = match &args.root {
+        Some(root) => here.join(root).canonicalize().map_err(|error| {
+            Failure::usage(format!("--root {} is no directory", root.display())).caused_by(error)
+        })?,
+        None => here.clone(),
+    };
+    if !root.is_dir() {
+        return Err(Failure::usage(format!(
+            "--root {} is no directory",
+            root.display()
+        )));
+    }
+    let found = config::find(&root)?;
+    let home = found
+        .as_ref()
+        .and_then(|(path, _)| path.parent())
+        .unwrap_or(&root)
+        .to_owned();
+    let (suite, slots) = if args.command.is_empty() {
+        let (path, config) = found.as_ref().ok_or_else(|| {
+            Failure::usage(format!(
+                "no command was given, and there is no {} here or above",
+                config::FILE
+            ))
+            .with_hint(
+                "give the framework's command behind --, for example: evenkeel run -- pytest tests",
+            )
+        })?;
+        suite_of_file(args, path, config, &home)?
+    } else {
+        (suite_of_command(args, &root)?, args.slots)
+    };
+    let project = found
+        .and_then(|(_, config)| config.project)
+        .unwrap_or_else(|| project::name(&home));
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    Ok(Plan {
+        suite,
+        project,
+        state: args
+            .state
+            .as_ref()
+            .map_or_else(|| home.join(".evenkeel"), |state| here.join(state)),
+        slots: slots.unwrap_or_else(cores),
+    })
+}
+
+fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
+    let runner = args.runner.clone().unwrap_or_default();
+    let framework = recognise(&args.command, &runner)?;
+    Ok(v1::Suite {
+        name: framework.name().to_owned(),
+        runner: framework.name().to_owned(),
+        command: args.command.clone(),
+        directory: root.to_string_lossy().into_owned(),
+        environment: BTreeMap::new(),
+        case_timeout_us: micros(args.timeout),
+    })
+}
+
+fn suite_of_file(
+    args: &RunArgs,
+    path: &Path,
+    config: &Config,
+    home: &Path,
+) -> Result<(v1::Suite, Option<u32>), Failure> {
+    let (name, suite) = config.only_suite(path)?;
+    let command = suite.command.list();
+    let runner = args
+        .runner
+        .clone()
+        .or_else(|| suite.runner.clone())
+        .unwrap_or_default();
+    let framework = recognise(&command, &runner)?;
+    let directory = suite
+        .directory
+        .as_ref()
+        .map_or_else(|| home.to_owned(), |directory| home.join(directory));
+    if !directory.is_dir() {
+        return Err(Failure::usage(format!(
+            "{}: the directory of suite {name}, {}, is not there",
+            path.display(),
+            directory.display()
+        )));
+    }
+    let suite_slots = args.slots.or(suite.slots);
+    if suite_slots == Some(0) {
+        return Err(Failure::usage(format!(
+            "{}: suite {name} has 0 slots",
+            path.display()
+        )));
+    }
+    let suite = v1::Suite {
+        name: name.to_owned(),
+        runner: framework.name().to_owned(),
+        command,
+        directory: directory.to_string_lossy().into_owned(),
+        environment: suite.environment.clone(),
+        case_timeout_us: micros(args.timeout.or(suite.timeout)),
+    };
+    Ok((suite, suite_slots))
+}
+
+fn recognise(command: &[String], runner: &str) -> Result<evenkeel_agent::Framework, Failure> {
+    evenkeel_agent::recognise(command, runner).map_err(|error| {
+        Failure::usage(error.to_string())
+            .with_hint("Evenkeel knows pytest, also behind a wrapper (uv run pytest, python -m pytest); a runner of your own goes with --runner protocol")
+    })
+}
+
+fn micros(duration: Option<Duration>) -> u64 {
+    duration.map_or(0, |duration| {
+        u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    })
+}
+
+/// From the clock and the process id: good enough to differ, and it is recorded.
+fn random_seed() -> u64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let bytes = [
+        now.as_nanos().to_le_bytes(),
+        u128::from(std::process::id()).to_le_bytes(),
+    ]
+    .concat();
+    let digest = blake3::hash(&bytes);
+    let first = digest
+        .as_bytes()
+        .first_chunk::<4>()
+        .copied()
+        .unwrap_or_default();
+    u64::from(u32::from_le_bytes(first))
+}
+
+pub fn client(channel: Channel) -> RunServiceClient<Channel> {
+    RunServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn refused(status: &tonic::Status) -> Failure {
+    match status.code() {
+        Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => {
+            Failure::usage(status.message())
+        }
+        _ => Failure::infrastructure("the coordinator did not take the run", status.clone()),
+    }
+}
+
+pub fn store_failure(error: StoreError) -> Failure {
+    match error {
+        StoreError::Newer { .. } => Failure::usage(error.to_string())
+            .with_hint("use the newer evenkeel, or another --state directory; nothing was changed"),
+        error => Failure::infrastructure("the state directory cannot be used", error),
+    }
+}
+
+/// A coordinator and an agent within this process.
+pub struct LocalHouse {
+    pub client: Local,
+    agent: JoinHandle<Result<(), AgentError>>,
+    shutdown: watch::Sender<bool>,
+    // Keeps the coordinator alive.
+    _coordinator: Coordinator,
+}
+
+impl LocalHouse {
+    async fn open(state: &Path, slots: u32) -> Result<LocalHouse, Failure> {
+        let store = Store::open(state).await.map_err(store_failure)?;
+        let coordinator = Coordinator::start(
+            store,
+            Settings {
+                closed_shop: true,
+                ..Settings::default()
+            },
+        );
+        LocalHouse::around(coordinator, state, slots).await
+    }
+
+    /// An agent beside a coordinator that has been started.
+    pub async fn around(
+        coordinator: Coordinator,
+        cache: &Path,
+        slots: u32,
+    ) -> Result<LocalHouse, Failure> {
+        let client = connect::embed(&coordinator);
+        let guard = std::env::current_exe().map_err(|error| {
+            Failure::infrastructure("the path of this program is not known", error)
+        })?;
+        let config = AgentConfig {
+            name: "local".to_owned(),
+            slots,
+            labels: BTreeMap::new(),
+            cache: cache.to_owned(),
+            guard,
+        };
+        let channel = client.channel().await?;
+        let (shutdown, stopped) = watch::channel(false);
+        let agent =
+            tokio::spawn(async move { evenkeel_agent::serve(channel, &config, stopped).await });
+        Ok(LocalHouse {
+            client,
+            agent,
+            shutdown,
+            _coordinator: coordinator,
+        })
+    }
+
+    /// Waits until every slot has torn down and is gone.
+    pub async fn close(self) {
+        self.shutdown.send(true).ok();
+        match self.agent.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("warning: the local agent ended badly: {error}"),
+            Err(error) => eprintln!("warning: the local agent ended badly: {error}"),
+        }
+    }
+}
+
+/// SIGINT and SIGTERM, heard from the start.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub fn listen() -> Result<Signals, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::infrastructure("signals cannot be heard", error))
+        };
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+pub enum Watched {
+    Ended(Box<v1::Ended>),
+    /// A second signal: nothing more is waited for.
+    Killed,
+}
+
+/// Shows the run until it has ended. The first signal stops it in order, the second ends this process.
+pub async fn watch_run(
+    client: &mut RunServiceClient<Channel>,
+    run: &str,
+    mut events: Option<EventWriter>,
+    renderer: &mut Renderer,
+    mut signals: Signals,
+) -> Result<Watched, Failure> {
+    let mut after = 0;
+    let mut signalled = false;
+    let lost = |status: tonic::Status| {
+        Failure::infrastructure(
+            "the coordinator is gone, so the run's verdict is not known",
+            status,
+        )
+    };
+    'attach: loop {
+        let request = v1::WatchRequest {
+            run: run.to_owned(),
+            after,
+            rows: events.is_some(),
+        };
+        let mut stream = client.watch(request).await.map_err(lost)?.into_inner();
+        loop {
+            let message = tokio::select! {
+                message = stream.message() => message.map_err(lost)?,
+                name = signals.next() => {
+                    if signalled {
+                        return Ok(Watched::Killed);
+                    }
+                    signalled = true;
+                    renderer.notice(&format!("{name}: finishing what runs; once more to end at once"));
+                    let stop = v1::StopRequest {
+                        run: run.to_owned(),
+                        reason: format!("interrupted by {name}"),
+                        grace_us: micros(Some(GRACE)),
+                    };
+                    client.stop(stop).await.map_err(lost)?;
+                    continue;
+                }
+                () = renderer.tick() => continue,
+            };
+            // A stream that ends without a last word was cut because we were too slow: attach again where we were.
+            let Some(event) = message else {
+                continue 'attach;
+            };
+            match event.body {
+                Some(Body::Row(row)) => {
+                    after = row.sequence;
+                    if let Some(events) = &mut events {
+                        events.row(&row)?;
+                    }
+                }
+                Some(Body::Ended(ended)) => {
+                    if let Some(events) = events {
+                        events.close()?;
+                    }
+                    return Ok(Watched::Ended(Box::new(ended)));
+                }
+                Some(Body::Progress(progress)) => renderer.progress(progress),
+                Some(Body::Failure(failure)) => renderer.failure(&failure),
+                Some(Body::Notice(notice)) => renderer.log(&notice),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Copies a report to where the user wants it; the file appears whole or not at all.
+async fn fetch(
+    client: &mut RunServiceClient<Channel>,
+    run: &str,
+    report: v1::fetch_request::Report,
+    path: &Path,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::infrastructure(
+            format!("the report {} cannot be written", path.display()),
+            error,
+        )
+    };
+    let request = v1::FetchRequest {
+        run: run.to_owned(),
+        report: report as i32,
+    };
+    let lost = |status| Failure::infrastructure("the report cannot be fetched", status);
+    let mut chunks = client.fetch(request).await.map_err(lost)?.into_inner();
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let mut file = std::fs::File::create(&partial).map_err(failed)?;
+    while let Some(chunk) = chunks.message().await.map_err(lost)? {
+        file.write_all(&chunk.data).map_err(failed)?;
+    }
+    std::fs::rename(&partial, path).map_err(failed)
+}

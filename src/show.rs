@@ -1,0 +1,188 @@
+//! `evenkeel runs` and `evenkeel show`: what the store holds.
+
+use crate::cli::{RunsArgs, ShowArgs};
+use crate::exit::{Exit, Failure};
+use crate::render::totals_line;
+use crate::run::store_failure;
+use evenkeel_coordinator::record::{Record, Verdict};
+use evenkeel_coordinator::store::{RunRow, Store};
+use evenkeel_proto::v1;
+use std::path::{Path, PathBuf};
+
+/// The state directory: the one that was named, else the nearest `.evenkeel` at or above the current directory.
+pub fn state_directory(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(named) = named {
+        if named.join("evenkeel.db").is_file() {
+            return Ok(named);
+        }
+        return Err(Failure::usage(format!("{} holds no runs", named.display())));
+    }
+    let here = std::env::current_dir().map_err(|error| {
+        Failure::usage("the current directory is not there any more").caused_by(error)
+    })?;
+    let found = here
+        .ancestors()
+        .map(|above| above.join(".evenkeel"))
+        .find(|path| path.join("evenkeel.db").is_file());
+    found.ok_or_else(|| {
+        Failure::usage("there is no .evenkeel with runs here or above")
+            .with_hint("run something first, or name the directory with --state DIR")
+    })
+}
+
+/// A run's row and its record, rebuilt from the ledger.
+pub async fn load(store: &Store, run: &str) -> Result<(RunRow, Record), Failure> {
+    let found = store.rows(run).await.map_err(store_failure)?;
+    let (row, batches) = found.ok_or_else(|| {
+        Failure::usage(format!("no run, or more than one, begins with {run:?}"))
+            .with_hint("`evenkeel runs` lists what there is")
+    })?;
+    let mut record = Record::default();
+    for batch in &batches {
+        record
+            .apply_batch(batch)
+            .map_err(|error| Failure::infrastructure("the run's ledger cannot be read", error))?;
+    }
+    Ok((row, record))
+}
+
+fn when(unix_us: u64) -> String {
+    let at = jiff::Timestamp::from_microsecond(unix_us as i64).unwrap_or_default();
+    at.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
+}
+
+pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
+    let state = state_directory(args.state)?;
+    let store = Store::open(&state).await.map_err(store_failure)?;
+    for row in store.runs(args.limit).await.map_err(store_failure)? {
+        let verdict = row
+            .closed
+            .as_ref()
+            .map_or("unfinished", |closed| closed.verdict.as_str());
+        let counts = row.closed.as_ref().map_or(String::new(), |closed| {
+            format!(
+                "{:>7} tests {:>5} failed {:>9.2} s",
+                closed.tests,
+                closed.failures,
+                closed.makespan_us as f64 / 1e6
+            )
+        });
+        println!(
+            "{:<28} {}  {:<10} {counts}  {}",
+            row.key.run,
+            when(row.opened_unix_us),
+            verdict,
+            row.suite
+        );
+    }
+    Ok(Exit::Green)
+}
+
+pub async fn show(args: ShowArgs) -> Result<Exit, Failure> {
+    let state = state_directory(args.state.clone())?;
+    let store = Store::open(&state).await.map_err(store_failure)?;
+    let (row, record) = load(&store, &args.run).await?;
+    print!("{}", describe(&row, &record, &store.run_directory_of(&row)));
+    Ok(Exit::Green)
+}
+
+fn describe(row: &RunRow, record: &Record, directory: &Path) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let opened = &record.opened;
+    let mut line = |label: &str, value: &str| {
+        writeln!(text, "{label:<10} {value}").ok();
+    };
+    line("run", &row.key.run);
+    line("project", &opened.project);
+    line("opened", &when(opened.opened_unix_us));
+    line("command", &opened.command.join(" "));
+    line("directory", &opened.directory);
+    line("seed", &opened.seed.to_string());
+    if !opened.commit.is_empty() {
+        let changed = if opened.changes.is_empty() {
+            ""
+        } else {
+            ", with local changes"
+        };
+        line("commit", &format!("{}{changed}", opened.commit));
+    }
+    let verdict = record
+        .closed
+        .as_ref()
+        .map_or("unfinished", |closed| closed.verdict.as_str());
+    line("verdict", verdict);
+    if let Some(closed) = record
+        .closed
+        .as_ref()
+        .filter(|closed| !closed.message.is_empty())
+    {
+        line("why", &closed.message);
+    }
+    let totals = record.totals();
+    line(
+        "tests",
+        &totals_line(&v1::Totals {
+            tests: totals.tests,
+            passed: totals.passed,
+            failed: totals.failed,
+            errors: totals.errors,
+            skipped: totals.skipped,
+            not_run: totals.not_run,
+            lost: totals.lost,
+        }),
+    );
+    let schedule = record.schedule();
+    line(
+        "schedule",
+        &format!(
+            "{:.2} s on {} slots, gap {:.3}",
+            schedule.makespan.as_secs_f64(),
+            schedule.slots,
+            schedule.gap()
+        ),
+    );
+    line("reports", &directory.display().to_string());
+    for (summary, shard) in record.shard_summaries().iter().zip(&record.shards) {
+        writeln!(
+            text,
+            "shard {}/{}  agent {}, slot {}: {} units, {} tests, {} failed, busy {:.2} s, {} process{}",
+            summary.shard + 1,
+            record.shards.len(),
+            record.agents[shard.agent as usize].name,
+            shard.slot,
+            summary.units,
+            summary.cases,
+            summary.failures,
+            summary.busy.as_secs_f64(),
+            shard.processes.len(),
+            if shard.processes.len() == 1 { "" } else { "es" },
+        )
+        .ok();
+    }
+    for unit in &record.units {
+        for case in unit.cases.iter().filter(|case| {
+            case.verdict()
+                .is_none_or(|v| v != Verdict::Passed && v != Verdict::Skipped)
+        }) {
+            let verdict = case.verdict().map_or("lost", Verdict::name);
+            let message = case
+                .reason
+                .as_deref()
+                .or(case.last_attempt().map(|attempt| &*attempt.message));
+            writeln!(
+                text,
+                "{verdict:<8} {}  {}",
+                case.id,
+                message.unwrap_or_default()
+            )
+            .ok();
+        }
+        if let Some((verdict, message)) = &unit.settled {
+            writeln!(text, "{verdict:<8} {}  {message}", unit.name).ok();
+        }
+    }
+    text
+}
