@@ -60,8 +60,9 @@ fn serve(args: &NoopRunnerArgs, stream: &UnixStream) -> Result<(), Failed> {
     };
     writeln!(
         runner.out,
-        r#"{{"event":"hello","protocol":1,"runner":"noop","framework":"noop","language":"","pid":{},"can":["list","revoke"]}}"#,
-        std::process::id()
+        r#"{{"event":"hello","protocol":1,"runner":"noop","framework":"noop","language":"","pid":{},"at":{},"can":["list","revoke"]}}"#,
+        std::process::id(),
+        runner.at()
     )?;
     runner.flush()?;
     loop {
@@ -69,11 +70,12 @@ fn serve(args: &NoopRunnerArgs, stream: &UnixStream) -> Result<(), Failed> {
             Some(op) => op,
             None => {
                 runner.flush()?;
-                runner.incoming.clear();
-                if reader.read_until(b'\n', &mut runner.incoming)? == 0 {
+                // What take_arrived left behind is the beginning of this line.
+                let mut line = std::mem::take(&mut runner.incoming);
+                if reader.read_until(b'\n', &mut line)? == 0 {
                     return Ok(());
                 }
-                serde_json::from_slice(&runner.incoming)?
+                serde_json::from_slice(&line)?
             }
         };
         match op["op"].as_str() {

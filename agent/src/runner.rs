@@ -98,6 +98,8 @@ pub(crate) struct Hello {
     pub language: String,
     pub pid: u32,
     #[serde(default)]
+    pub at: Option<u64>,
+    #[serde(default)]
     pub can: Vec<String>,
     #[serde(default)]
     pub notes: Vec<String>,
@@ -187,6 +189,20 @@ pub(crate) enum Outcome {
 pub(crate) struct Output {
     pub name: String,
     pub text: String,
+}
+
+impl RunnerEvent {
+    /// When it happened, on the runner's clock, where it says so.
+    pub(crate) fn at(&self) -> Option<u64> {
+        match self {
+            RunnerEvent::Hello(hello) => hello.at,
+            RunnerEvent::Begin { at, .. }
+            | RunnerEvent::Start { at, .. }
+            | RunnerEvent::Close { at, .. } => Some(*at),
+            RunnerEvent::End(end) => Some(end.at),
+            _ => None,
+        }
+    }
 }
 
 /// Appends an operation as a line.

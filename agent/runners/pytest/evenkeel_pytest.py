@@ -414,14 +414,14 @@ class Slot:
 
     def refuse_options(self, config):
         option = config.option
-        wrong = [(typed, hint) for dest, typed, hint in NOT_HERE if getattr(option, dest, None)]
+        wrong = [(spelled, hint) for dest, spelled, hint in NOT_HERE if getattr(option, dest, None)]
         if getattr(option, "cov_source", None) and not getattr(option, "no_cov", False):
             wrong.append(("--cov", "add --no-cov; several processes would write one data file"))
         if self.most_warnings(config) is not None:
             wrong.append(("--max-warnings", "leave it out, also in the configuration file; the run's warnings are not counted"))
         if wrong:
-            typed, hint = wrong[0]
-            message = f"{typed} does not work under Evenkeel"
+            spelled, hint = wrong[0]
+            message = f"{spelled} does not work under Evenkeel"
             self.refuse("unsupported", message, hint)
             raise pytest.UsageError(f"{message}; {hint}")
 
@@ -463,35 +463,16 @@ class Slot:
         }
         config.workeroutput = {}
         rerunfailures = config.pluginmanager.get_plugin("rerunfailures")
-        if hasattr(rerunfailures, "ServerStatusDB"):  # it expects its controller's server; one of this process does as well
-            server = rerunfailures.ServerStatusDB()
-            config.workerinput["sock_port"] = server.sock_port
-            config.workerinput["statusdb_token"] = getattr(server, "token", "")
+        if hasattr(rerunfailures, "HAS_PYTEST_HANDLECRASHITEM"):
+            rerunfailures.HAS_PYTEST_HANDLECRASHITEM = False  # else it looks for a server that its controller would run
         if getattr(config.option, "basetemp", None):
             os.makedirs(config.option.basetemp, exist_ok=True)
             config.option.basetemp = os.path.join(config.option.basetemp, name)
 
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session):
         self.session = session
         self.silence_terminal(session.config)
-        outcome = yield
-        if outcome.excinfo is None:
-            self.ahead = Ahead.from_parent(session, name="[the next unit's first test]")
-            self.ahead.slot = self
-            implementation = "Python" if sys.implementation.name == "cpython" else sys.implementation.name
-            hello = {
-                "event": "hello",
-                "protocol": PROTOCOL,
-                "runner": "pytest",
-                "framework": f"pytest {pytest.__version__}",
-                "language": f"{implementation} {'.'.join(map(str, sys.version_info[:3]))}",
-                "pid": os.getpid(),
-                "can": ["list", "revoke"],
-                "notes": self.notes,
-                "run_wide": self.run_wide,
-            }
-            self.send(_dumps(hello) + "\n")
 
     @staticmethod
     def silence_terminal(config):
@@ -608,6 +589,9 @@ class Slot:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
         self.end_walk()
+        self.ahead = Ahead.from_parent(session, name="[the next unit's first test]")
+        self.ahead.slot = self
+        self.say_hello()
         self.looping = True
         while True:
             if self.queue:
@@ -623,6 +607,23 @@ class Slot:
             self.give_up(f"an error at the end, after the last test had ended: {message}\n{text}")
         self.done = True
         return True
+
+    def say_hello(self):
+        """Only now: a path that does not exist or a filter that cannot be parsed has shown by the end of the walk at the latest."""
+        implementation = "Python" if sys.implementation.name == "cpython" else sys.implementation.name
+        hello = {
+            "event": "hello",
+            "protocol": PROTOCOL,
+            "runner": "pytest",
+            "framework": f"pytest {pytest.__version__}",
+            "language": f"{implementation} {'.'.join(map(str, sys.version_info[:3]))}",
+            "pid": os.getpid(),
+            "at": now(),
+            "can": ["list", "revoke"],
+            "notes": self.notes,
+            "run_wide": self.run_wide,
+        }
+        self.send(_dumps(hello) + "\n")
 
     def receive(self, wait):
         """Takes what the agent has sent. Everything that waits to be sent goes out before the slot itself waits."""

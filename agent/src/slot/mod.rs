@@ -128,15 +128,13 @@ impl Slot {
                 Wake::Connected(Err(error)) => {
                     self.kill(Cause::Protocol, format!("it did not connect: {error}"))
                 }
-                Wake::Read(Ok(0)) => {
+                // A connection that ends or breaks says little; the process's end, which follows, says how it came.
+                Wake::Read(Ok(0) | Err(_)) => {
                     if let Some(live) = &mut self.live {
                         live.wire = Wire::Closed;
                     }
                 }
                 Wake::Read(Ok(_)) => self.events(),
-                Wake::Read(Err(error)) => {
-                    self.kill(Cause::Protocol, format!("its socket failed: {error}"))
-                }
                 Wake::Exited(status) => self.exited(status).await,
                 Wake::Timer => self.timer(),
             }

@@ -26,6 +26,8 @@ const AHEAD: Micros = Micros::from_millis(10);
 
 #[derive(Debug, Default)]
 struct Slot {
+    /// It can run units now; until then it is counted on, and gets none.
+    ready: bool,
     running: Option<(u32, Micros)>,
     queued: VecDeque<u32>,
 }
@@ -68,9 +70,16 @@ impl Dispatcher {
             .collect()
     }
 
+    /// A slot that will be able to run units soon. It is counted on from now on, so that the slots that are ready before
+    /// it leave it its share.
+    pub fn expect(&mut self, slot: u32) {
+        self.slots.entry(slot).or_default();
+        self.target = None;
+    }
+
     /// A slot that can run units from now on.
     pub fn open(&mut self, slot: u32) {
-        self.slots.entry(slot).or_default();
+        self.slots.entry(slot).or_default().ready = true;
         self.target = None;
     }
 
@@ -83,17 +92,12 @@ impl Dispatcher {
     /// The slot forgets what it held, which is the caller's to `add` again.
     pub fn clear(&mut self, slot: u32) {
         if let Some(slot) = self.slots.get_mut(&slot) {
-            *slot = Slot::default();
+            *slot = Slot {
+                ready: slot.ready,
+                ..Slot::default()
+            };
         }
         self.target = None;
-    }
-
-    /// A unit that the caller placed by itself.
-    pub fn place(&mut self, slot: u32, unit: u32, weight: Weight) {
-        self.weights.insert(unit, weight);
-        if let Some(slot) = self.slots.get_mut(&slot) {
-            slot.queued.push_back(unit);
-        }
     }
 
     pub fn begun(&mut self, slot: u32, unit: u32, now: Micros) {
@@ -133,7 +137,7 @@ impl Dispatcher {
 
     /// The unit that `slot` should get now, if any. Call it again until it answers `None`, and after every fact.
     pub fn next(&mut self, slot: u32, now: Micros) -> Option<u32> {
-        let state = self.slots.get(&slot)?;
+        let state = self.slots.get(&slot).filter(|slot| slot.ready)?;
         if self.waiting.is_empty() {
             return None;
         }

@@ -42,6 +42,7 @@ impl Run {
             let shard = self.shards.len() as u32;
             self.append(Body::ShardOpened(l::ShardOpened { shard, agent, slot }));
             self.shards.push(ShardState::default());
+            self.dispatcher.expect(shard);
             self.script_position.push((0, 0));
             pairs.push((slot, shard));
         }
