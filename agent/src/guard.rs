@@ -124,6 +124,10 @@ fn reap(child: libc::pid_t) -> Option<i32> {
 
 /// Kills everything below this process, also what moved to other groups and sessions, until nothing is left.
 fn kill_descendants() {
+    // Whatever loses its parent becomes a child of this process: without children there is nothing below.
+    if is_childless() {
+        return;
+    }
     let own = std::process::id() as libc::pid_t;
     let until = Instant::now() + Duration::from_secs(5);
     while Instant::now() < until {
@@ -139,6 +143,19 @@ fn kill_descendants() {
         std::thread::sleep(Duration::from_millis(1));
         reap(0);
     }
+}
+
+fn is_childless() -> bool {
+    // SAFETY: asks without changing anything; no memory is written to.
+    let asked = unsafe {
+        libc::waitid(
+            libc::P_ALL,
+            0,
+            std::ptr::null_mut(),
+            libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+        )
+    };
+    asked == -1
 }
 
 fn descendants(of: libc::pid_t) -> Vec<libc::pid_t> {

@@ -9,7 +9,7 @@ pub struct AgentId(pub u64);
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What earlier runs tell. Comes before the first agent.
+    /// What earlier runs tell. The plan waits for it.
     History(super::History),
     AgentJoined(AgentJoined),
     /// The agent said goodbye, or nothing was heard of it for too long.

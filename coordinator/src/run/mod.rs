@@ -119,7 +119,8 @@ enum Phase {
 pub struct Run {
     record: Record,
     settings: Settings,
-    history: History,
+    /// Absent until it has been read; the plan waits for it.
+    history: Option<History>,
     phase: Phase,
     agents: Vec<AgentState>,
     shards: Vec<ShardState>,
@@ -129,6 +130,7 @@ pub struct Run {
     dispatcher: Dispatcher,
     lister: Option<u32>,
     listing: Vec<l::Unit>,
+    listing_complete: bool,
     failed_listings: u32,
     kills: BTreeMap<(u32, u32), u32>,
     texts: HashMap<[u8; 32], (u64, u32)>,
@@ -152,7 +154,7 @@ impl Run {
         let mut run = Run {
             record: Record::default(),
             settings,
-            history: History::default(),
+            history: None,
             phase: Phase::Listing,
             agents: Vec::new(),
             shards: Vec::new(),
@@ -162,6 +164,7 @@ impl Run {
             dispatcher: Dispatcher::new(),
             lister: None,
             listing: Vec::new(),
+            listing_complete: false,
             failed_listings: 0,
             kills: BTreeMap::new(),
             texts: HashMap::new(),
@@ -190,6 +193,7 @@ impl Run {
                 }
             }
             run.listing = units;
+            run.history = Some(History::default());
             run.listed(Micros::ZERO);
         }
         let effects = run.flush(Micros::ZERO);
@@ -218,7 +222,12 @@ impl Run {
     /// Takes one event in. `now` is microseconds since the run was opened and never goes back.
     pub fn step(&mut self, now: Micros, event: Event) -> Vec<Effect> {
         match event {
-            Event::History(history) => self.history = history,
+            Event::History(history) => {
+                self.history = Some(history);
+                if self.listing_complete {
+                    self.listed(now);
+                }
+            }
             Event::AgentJoined(joined) => self.agent_joined(now, joined),
             Event::AgentGone {
                 agent,
@@ -296,7 +305,7 @@ impl Run {
     }
 
     fn ask_for_listing(&mut self) {
-        if self.lister.is_some() || self.record.stopped.is_some() {
+        if self.lister.is_some() || self.listing_complete || self.record.stopped.is_some() {
             return;
         }
         let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
@@ -310,14 +319,20 @@ impl Run {
 
     /// The listing is complete: estimate, plan, and wait until all of it is stored.
     fn listed(&mut self, now: Micros) {
+        self.listing_complete = true;
+        if self.phase != Phase::Listing {
+            return;
+        }
+        let Some(history) = self.history.take() else {
+            return;
+        };
         let units = std::mem::take(&mut self.listing);
         let facts: Vec<UnitFacts<'_>> = units
             .iter()
             .map(|unit| UnitFacts {
                 name: &unit.name,
                 size: unit.size,
-                samples: self
-                    .history
+                samples: history
                     .samples
                     .get(&unit.name)
                     .map_or(&[][..], Vec::as_slice),
@@ -340,7 +355,7 @@ impl Run {
                 .max(1);
             let planned = plan(&weights, &vec![Micros::ZERO; slots]);
             self.append(Body::Planned(l::Planned {
-                history_digest: self.history.digest.to_vec(),
+                history_digest: history.digest.to_vec(),
                 seed: self.record.opened.seed,
                 shards: planned
                     .shards

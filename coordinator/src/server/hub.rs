@@ -206,20 +206,7 @@ impl Hub {
             request.run
         };
         check_run_id(&run).map_err(Status::invalid_argument)?;
-        let key = RunKey {
-            project: request.project.clone(),
-            run: run.clone(),
-            round: 1,
-        };
-        let handle = match self.store.open_run(key, now, suite.name.clone()).await {
-            Ok(handle) => handle,
-            Err(StoreError::Exists { run }) => {
-                return Err(Status::already_exists(format!(
-                    "run {run} exists already; choose another --run-id"
-                )));
-            }
-            Err(error) => return Err(Status::internal(error_chain(&error))),
-        };
+        let project = request.project.clone();
         let commit = request.commit.unwrap_or_default();
         let opened = l::RunOpened {
             project: request.project,
@@ -250,6 +237,27 @@ impl Hub {
             seed: request.seed,
             identity: self.replay.as_ref().map(|replay| replay.identity),
         };
+        let (state, effects) = run::Run::open(opened, settings);
+        let (rows, effects) = run_task::first_rows(effects);
+        let stored = rows.len() as u64;
+        let key = RunKey {
+            project,
+            run: run.clone(),
+            round: 1,
+        };
+        let handle = match self
+            .store
+            .open_run(key, now, opening.suite.name.clone(), rows)
+            .await
+        {
+            Ok(handle) => handle,
+            Err(StoreError::Exists { run }) => {
+                return Err(Status::already_exists(format!(
+                    "run {run} exists already; choose another --run-id"
+                )));
+            }
+            Err(error) => return Err(Status::internal(error_chain(&error))),
+        };
         let directory = self.store.run_directory(handle);
         let seat = RunSeat {
             store: self.store.clone(),
@@ -259,7 +267,7 @@ impl Hub {
             opening,
             keep_history: !self.settings.ephemeral,
         };
-        let events = run_task::spawn(seat, opened, settings);
+        let events = run_task::spawn(seat, state, stored, effects);
         self.runs
             .insert(run.clone(), (Found::Live(events), directory));
         self.order.push_back(run.clone());

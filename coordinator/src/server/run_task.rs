@@ -6,7 +6,7 @@
 use super::ended::ended;
 use super::hub::{HubMessage, error_chain};
 use crate::report;
-use crate::run::{AgentId, AgentJoined, Command, Effect, Event, Run, Settings, Show};
+use crate::run::{AgentId, AgentJoined, Command, Effect, Event, History, Run, Show};
 use crate::store::{HistoryQuery, RunHandle, Store, StoreError, samples_of};
 use crate::wire::{self, Opening};
 use evenkeel_proto::{ledger as l, v1};
@@ -46,7 +46,6 @@ pub(super) struct RunSeat {
 enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
-    Close,
 }
 
 struct Watcher {
@@ -60,6 +59,7 @@ struct RunTask {
     started: Instant,
     outboxes: BTreeMap<AgentId, mpsc::Sender<v1::CoordinatorMessage>>,
     watchers: Vec<Watcher>,
+    history: Option<JoinHandle<Result<History, StoreError>>>,
     history_loaded: bool,
     // Rows and texts that wait for the next append, those of the append under way, and what waits for them.
     rows: Vec<Vec<u8>>,
@@ -68,6 +68,9 @@ struct RunTask {
     appended: u64,
     stored: u64,
     gated: VecDeque<(u64, Gated)>,
+    /// Since when a row has been waiting that nothing waits for.
+    unwritten: Option<Instant>,
+    closing: bool,
     dirty: bool,
     shown: Instant,
 }
@@ -76,27 +79,46 @@ struct RunTask {
 const QUEUE: usize = 256;
 /// How often watchers hear of progress, at most.
 const PROGRESS: Duration = Duration::from_millis(100);
+/// A row that nothing waits for is written with the next one that something waits for, or after this long.
+const LAZY: Duration = Duration::from_millis(5);
 
+/// The rows among a new run's effects, which are stored as it is registered, and the effects that remain.
+pub(super) fn first_rows(effects: Vec<Effect>) -> (Vec<Vec<u8>>, Vec<Effect>) {
+    let mut rows = Vec::new();
+    let mut rest = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Append(batch) => rows.push(batch.encode_to_vec()),
+            other => rest.push(other),
+        }
+    }
+    (rows, rest)
+}
+
+/// Serves a run that has been registered with its first `stored` rows.
 pub(super) fn spawn(
     seat: RunSeat,
-    opened: l::RunOpened,
-    settings: Settings,
+    run: Run,
+    stored: u64,
+    effects: Vec<Effect>,
 ) -> mpsc::Sender<RunMessage> {
     let (sender, inbox) = mpsc::channel(QUEUE);
-    let (run, effects) = Run::open(opened, settings);
     let mut task = RunTask {
         seat,
         run,
         started: Instant::now(),
         outboxes: BTreeMap::new(),
         watchers: Vec::new(),
+        history: None,
         history_loaded: false,
         rows: Vec::new(),
         texts: Vec::new(),
         writing: None,
-        appended: 0,
-        stored: 0,
+        appended: stored,
+        stored,
         gated: VecDeque::new(),
+        unwritten: None,
+        closing: false,
         dirty: false,
         shown: Instant::now(),
     };
@@ -114,23 +136,35 @@ impl RunTask {
     }
 
     async fn serve(&mut self, mut inbox: mpsc::Receiver<RunMessage>) -> Result<(), StoreError> {
+        self.release().await;
         let mut messages = Vec::new();
         loop {
+            if self.closing && self.writing.is_none() {
+                return Ok(());
+            }
             self.write();
             let wake = self
                 .run
                 .wake_at(self.now())
                 .map(|at| self.started + Duration::from(at));
             let show = (self.dirty && !self.watchers.is_empty()).then(|| self.shown + PROGRESS);
-            let timer = [wake, show].into_iter().flatten().min();
+            let lazy = self
+                .unwritten
+                .filter(|_| self.writing.is_none())
+                .map(|since| since + LAZY);
+            let timer = [wake, show, lazy].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 written = async { self.writing.as_mut().expect("guarded by the condition").await }, if self.writing.is_some() => {
                     self.writing = None;
                     let rows = written.map_err(|_| StoreError::Gone)??;
-                    if self.written(rows).await {
-                        return Ok(());
-                    }
+                    self.written(rows).await;
+                }
+                history = async { self.history.as_mut().expect("guarded by the condition").await }, if self.history.is_some() => {
+                    self.history = None;
+                    let history = history.map_err(|_| StoreError::Gone)??;
+                    let effects = self.run.step(self.now(), Event::History(history));
+                    self.perform(effects).await;
                 }
                 count = inbox.recv_many(&mut messages, QUEUE) => {
                     if count == 0 {
@@ -161,7 +195,7 @@ impl RunTask {
             RunMessage::Agent { joined, outbox } => {
                 if !self.history_loaded {
                     self.history_loaded = true;
-                    self.load_history(&joined).await?;
+                    self.load_history(&joined);
                 }
                 self.outboxes.insert(joined.agent, outbox);
                 let effects = self.run.step(self.now(), joined.into());
@@ -181,7 +215,8 @@ impl RunTask {
         Ok(())
     }
 
-    async fn load_history(&mut self, joined: &AgentJoined) -> Result<(), StoreError> {
+    /// Reads the history on the side: processes start meanwhile.
+    fn load_history(&mut self, joined: &AgentJoined) {
         let opened = &self.run.record().opened;
         let query = HistoryQuery {
             project: opened.project.clone(),
@@ -190,10 +225,8 @@ impl RunTask {
             environment_class: joined.environment_class.clone(),
             slots: joined.slots,
         };
-        let history = self.seat.store.history(query).await?;
-        let effects = self.run.step(self.now(), Event::History(history));
-        self.perform(effects).await;
-        Ok(())
+        let store = self.seat.store.clone();
+        self.history = Some(tokio::spawn(async move { store.history(query).await }));
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) {
@@ -210,7 +243,7 @@ impl RunTask {
                     self.gated
                         .push_back((self.appended, Gated::Ack { agent, sequence }));
                 }
-                Effect::Close => self.gated.push_back((self.appended, Gated::Close)),
+                Effect::Close => self.closing = true,
                 Effect::Send { agent, command } => self.send(agent, command).await,
                 Effect::Show(show) => self.show(show),
             }
@@ -229,9 +262,15 @@ impl RunTask {
 
     /// Starts the next append, if there is something to append and none is under way.
     fn write(&mut self) {
-        if self.writing.is_some() || self.rows.is_empty() {
+        if self.rows.is_empty() {
+            self.unwritten = None;
             return;
         }
+        let since = *self.unwritten.get_or_insert_with(Instant::now);
+        if self.writing.is_some() || (self.gated.is_empty() && since.elapsed() < LAZY) {
+            return;
+        }
+        self.unwritten = None;
         let rows = std::mem::take(&mut self.rows);
         let texts = std::mem::take(&mut self.texts);
         let store = self.seat.store.clone();
@@ -254,8 +293,7 @@ impl RunTask {
         }));
     }
 
-    /// An append is durable: release what waited for it. True once the run is closed and all of it is stored.
-    async fn written(&mut self, rows: Vec<Vec<u8>>) -> bool {
+    fn show_rows(&mut self, rows: Vec<Vec<u8>>) {
         for payload in rows {
             self.stored += 1;
             let row = v1::LedgerRow {
@@ -266,6 +304,15 @@ impl RunTask {
                 !watcher.rows || offer(&watcher.events, Watched::Row(row.clone()))
             });
         }
+    }
+
+    /// An append is durable: release what waited for it.
+    async fn written(&mut self, rows: Vec<Vec<u8>>) {
+        self.show_rows(rows);
+        self.release().await;
+    }
+
+    async fn release(&mut self) {
         while let Some((after, _)) = self.gated.front()
             && *after <= self.stored
         {
@@ -283,11 +330,9 @@ impl RunTask {
                     let effects = self.run.step(self.now(), Event::Stored);
                     self.perform(effects).await;
                 }
-                Some((_, Gated::Close)) => return true,
                 None => {}
             }
         }
-        false
     }
 
     fn show(&mut self, show: Show) {
@@ -346,68 +391,68 @@ impl RunTask {
             .retain(|watcher| offer(&watcher.events, body.clone()));
     }
 
-    /// The last thing: reports and history are written, then everybody hears how it ended.
-    async fn finish(self, failed: Option<StoreError>) {
-        let RunTask {
-            seat,
-            run,
-            watchers,
-            outboxes,
-            ..
-        } = self;
-        let mut last = ended(&run);
-        let record = std::sync::Arc::new(run.into_record());
+    /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
+    async fn finish(mut self, failed: Option<StoreError>) {
+        let mut last = ended(&self.run);
+        let rows = std::mem::take(&mut self.rows);
         let failed = match failed {
             Some(error) => Some(error_chain(&error)),
-            None => write_everything(&seat, record).await.err(),
+            None => self.write_everything(rows.clone()).await.err(),
         };
-        if let Some(reason) = failed {
-            // Not a test's failure and never a pass.
-            last.verdict = "incomplete".to_owned();
-            last.exit_code = 3;
-            last.message = format!("the run's record could not be written: {reason}");
-            for outbox in outboxes.values() {
-                let close = wire::command(Command::Close { abort: true }, &seat.opening);
-                outbox.send(close).await.ok();
+        match failed {
+            None => self.show_rows(rows),
+            Some(reason) => {
+                // Not a test's failure and never a pass; a failure that is known stays one.
+                if last.exit_code != 1 {
+                    last.verdict = "incomplete".to_owned();
+                    last.exit_code = 3;
+                }
+                last.message = format!("the run's record could not be written: {reason}");
+                for outbox in self.outboxes.values() {
+                    let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
+                    outbox.send(close).await.ok();
+                }
             }
         }
-        for watcher in &watchers {
+        for watcher in &self.watchers {
             let body = Some(Watched::Ended(last.clone()));
             watcher.events.send(v1::WatchEvent { body }).await.ok();
         }
-        if let Some(hub) = seat.hub.upgrade() {
-            hub.send(HubMessage::RunEnded {
-                run: seat.opening.run.clone(),
-                ended: last,
-            })
-            .await
-            .ok();
+        if let Some(hub) = self.seat.hub.upgrade() {
+            let run = self.seat.opening.run.clone();
+            hub.send(HubMessage::RunEnded { run, ended: last })
+                .await
+                .ok();
         }
     }
-}
 
-async fn write_everything(
-    seat: &RunSeat,
-    record: std::sync::Arc<crate::record::Record>,
-) -> Result<(), String> {
-    let directory = seat.directory.clone();
-    let reported = record.clone();
-    let reports = tokio::task::spawn_blocking(move || report::write_all(&reported, &directory));
-    let closed = record.closed.clone().unwrap_or_default();
-    let samples = if seat.keep_history {
-        samples_of(&record, command_digest(&record.opened))
-    } else {
-        Vec::new()
-    };
-    let kept = seat
-        .store
-        .close_run(seat.handle, &closed, record.totals(), samples)
-        .await;
-    reports
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error_chain(&error))?;
-    kept.map_err(|error| error_chain(&error))
+    /// One transaction for the last rows, the verdict and the history; the reports are made meanwhile.
+    async fn write_everything(&mut self, rows: Vec<Vec<u8>>) -> Result<(), String> {
+        let record = self.run.record();
+        let seat = &self.seat;
+        let samples = if seat.keep_history {
+            samples_of(record, command_digest(&record.opened))
+        } else {
+            Vec::new()
+        };
+        let closed = record.closed.clone().unwrap_or_default();
+        let texts = std::mem::take(&mut self.texts);
+        if !texts.is_empty() {
+            let path = seat.directory.join(report::OUTPUTS);
+            let written = tokio::task::spawn_blocking(move || append_texts(&path, &texts)).await;
+            written
+                .map_err(|error| error.to_string())?
+                .map_err(|error| format!("the outputs cannot be written: {error}"))?;
+        }
+        let closing = seat
+            .store
+            .close_run(seat.handle, rows, &closed, record.totals(), samples);
+        let closing = tokio::spawn(closing);
+        let reports = tokio::task::block_in_place(|| report::write_all(record, &seat.directory));
+        let kept = closing.await.map_err(|error| error.to_string())?;
+        kept.map_err(|error| error_chain(&error))?;
+        reports.map_err(|error| error_chain(&error))
+    }
 }
 
 /// What of a run's suite decides how long its units take.

@@ -67,31 +67,43 @@ fn link(previous: &[u8; 32], sequence: i64, epoch: i64, payload: &[u8]) -> [u8; 
 
 pub(super) async fn open(
     connection: &mut SqliteConnection,
+    chains: &mut Chains,
     key: &RunKey,
     opened_unix_us: u64,
     suite: &str,
+    payloads: &[Vec<u8>],
 ) -> Result<RunHandle, StoreError> {
-    let inserted = sqlx::query(
-        "INSERT INTO runs (project, run, round, suite, epoch, opened_unix_us) VALUES (?, ?, ?, ?, 1, ?) RETURNING id",
-    )
-    .bind(&key.project)
-    .bind(&key.run)
-    .bind(key.round)
-    .bind(suite)
-    .bind(opened_unix_us as i64)
-    .fetch_one(connection)
+    connection.execute("BEGIN IMMEDIATE").await?;
+    let written = async {
+        let row = sqlx::query(
+            "INSERT INTO runs (project, run, round, suite, epoch, opened_unix_us) VALUES (?, ?, ?, ?, 1, ?) RETURNING id",
+        )
+        .bind(&key.project)
+        .bind(&key.run)
+        .bind(key.round)
+        .bind(suite)
+        .bind(opened_unix_us as i64)
+        .fetch_one(&mut *connection)
+        .await?;
+        let handle = RunHandle { row: row.try_get(0)?, epoch: 1 };
+        insert(connection, chains, handle, payloads).await?;
+        connection.execute("COMMIT").await?;
+        Ok(handle)
+    }
     .await;
-    match inserted {
-        Ok(row) => Ok(RunHandle {
-            row: row.try_get(0)?,
-            epoch: 1,
-        }),
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            Err(StoreError::Exists {
-                run: key.run.clone(),
-            })
+    match written {
+        Ok(handle) => Ok(handle),
+        Err(error) => {
+            connection.execute("ROLLBACK").await.ok();
+            match error {
+                sqlx::Error::Database(error) if error.is_unique_violation() => {
+                    Err(StoreError::Exists {
+                        run: key.run.clone(),
+                    })
+                }
+                error => Err(error.into()),
+            }
         }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -147,42 +159,65 @@ async fn transaction(
     let mut fenced = Vec::new();
     connection.execute("BEGIN IMMEDIATE").await?;
     for (run, payloads, _) in appends {
-        let epoch: i64 = sqlx::query("SELECT epoch FROM runs WHERE id = ?")
-            .bind(run.row)
-            .fetch_one(&mut *connection)
-            .await?
-            .try_get(0)?;
-        if epoch != run.epoch {
+        if is_current(connection, *run).await? {
+            insert(connection, chains, *run, payloads).await?;
+        } else {
             fenced.push(*run);
-            continue;
         }
-        let (mut sequence, mut previous) = chains.0.get(run).copied().unwrap_or((1, [0; 32]));
-        for payload in payloads {
-            sqlx::query("INSERT INTO ledger (run, sequence, epoch, previous, payload) VALUES (?, ?, ?, ?, ?)")
-                .bind(run.row)
-                .bind(sequence)
-                .bind(run.epoch)
-                .bind(&previous[..])
-                .bind(&payload[..])
-                .execute(&mut *connection)
-                .await?;
-            previous = link(&previous, sequence, run.epoch, payload);
-            sequence += 1;
-        }
-        chains.0.insert(*run, (sequence, previous));
     }
     connection.execute("COMMIT").await?;
     Ok(fenced)
 }
 
-pub(super) async fn close(
+/// Whether the run is still this coordinator's.
+async fn is_current(
     connection: &mut SqliteConnection,
     run: RunHandle,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query("SELECT epoch FROM runs WHERE id = ?").bind(run.row);
+    let epoch: i64 = query.fetch_one(connection).await?.try_get(0)?;
+    Ok(epoch == run.epoch)
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    chains: &mut Chains,
+    run: RunHandle,
+    payloads: &[Vec<u8>],
+) -> Result<(), sqlx::Error> {
+    let (mut sequence, mut previous) = chains.0.get(&run).copied().unwrap_or((1, [0; 32]));
+    for payload in payloads {
+        sqlx::query(
+            "INSERT INTO ledger (run, sequence, epoch, previous, payload) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(run.row)
+        .bind(sequence)
+        .bind(run.epoch)
+        .bind(&previous[..])
+        .bind(&payload[..])
+        .execute(&mut *connection)
+        .await?;
+        previous = link(&previous, sequence, run.epoch, payload);
+        sequence += 1;
+    }
+    chains.0.insert(run, (sequence, previous));
+    Ok(())
+}
+
+pub(super) async fn close(
+    connection: &mut SqliteConnection,
+    chains: &mut Chains,
+    run: RunHandle,
+    payloads: &[Vec<u8>],
     closed: &ClosedRow,
     samples: &[UnitSample],
 ) -> Result<(), StoreError> {
     connection.execute("BEGIN IMMEDIATE").await?;
     let written = async {
+        if !is_current(connection, run).await? {
+            return Err(StoreError::Fenced { run: run.row });
+        }
+        insert(connection, chains, run, payloads).await?;
         sqlx::query(
             "UPDATE runs SET verdict = ?, exit_code = ?, tests = ?, failures = ?, makespan_us = ?, lower_bound_us = ?
              WHERE id = ? AND epoch = ?",

@@ -77,6 +77,7 @@ enum Request {
         key: RunKey,
         opened_unix_us: u64,
         suite: String,
+        payloads: Vec<Vec<u8>>,
         reply: Reply<RunHandle>,
     },
     Append {
@@ -86,6 +87,7 @@ enum Request {
     },
     Close {
         run: RunHandle,
+        payloads: Vec<Vec<u8>>,
         row: ledger::ClosedRow,
         samples: Vec<UnitSample>,
         reply: Reply<()>,
@@ -174,17 +176,19 @@ impl Store {
         answer.await.map_err(|_| StoreError::Gone)?
     }
 
-    /// Registers a run; the key must be new.
+    /// Registers a run with its first rows; the key must be new.
     pub async fn open_run(
         &self,
         key: RunKey,
         opened_unix_us: u64,
         suite: String,
+        payloads: Vec<Vec<u8>>,
     ) -> Result<RunHandle, StoreError> {
         self.ask(|reply| Request::Open {
             key,
             opened_unix_us,
             suite,
+            payloads,
             reply,
         })
         .await
@@ -200,22 +204,29 @@ impl Store {
         .await
     }
 
-    /// Notes a run's verdict for listings, and what its units took.
-    pub async fn close_run(
+    /// Appends a run's last rows and notes its verdict for listings and what its units took, all at once. The future owns
+    /// what it needs and may be spawned.
+    pub fn close_run(
         &self,
         run: RunHandle,
+        payloads: Vec<Vec<u8>>,
         closed: &l::Closed,
         totals: crate::record::Totals,
         samples: Vec<UnitSample>,
-    ) -> Result<(), StoreError> {
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
         let row = ledger::ClosedRow::new(closed, totals);
-        self.ask(|reply| Request::Close {
-            run,
-            row,
-            samples,
-            reply,
-        })
-        .await
+        let store = self.clone();
+        async move {
+            store
+                .ask(|reply| Request::Close {
+                    run,
+                    payloads,
+                    row,
+                    samples,
+                    reply,
+                })
+                .await
+        }
     }
 
     pub async fn history(&self, query: HistoryQuery) -> Result<crate::run::History, StoreError> {
@@ -281,34 +292,38 @@ async fn serve(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<Reque
                 continue;
             }
             ledger::append(&mut connection, &mut chains, std::mem::take(&mut appends)).await;
-            answer(&mut connection, request).await;
+            answer(&mut connection, &mut chains, request).await;
         }
         ledger::append(&mut connection, &mut chains, appends).await;
     }
 }
 
 /// Whoever asked may have gone away; an answer that nobody waits for is dropped.
-async fn answer(connection: &mut SqliteConnection, request: Request) {
+async fn answer(connection: &mut SqliteConnection, chains: &mut ledger::Chains, request: Request) {
     match request {
         Request::Open {
             key,
             opened_unix_us,
             suite,
+            payloads,
             reply,
         } => {
             reply
-                .send(ledger::open(connection, &key, opened_unix_us, &suite).await)
+                .send(
+                    ledger::open(connection, chains, &key, opened_unix_us, &suite, &payloads).await,
+                )
                 .ok();
         }
         Request::Append { .. } => unreachable!("appends are grouped by the caller"),
         Request::Close {
             run,
+            payloads,
             row,
             samples,
             reply,
         } => {
             reply
-                .send(ledger::close(connection, run, &row, &samples).await)
+                .send(ledger::close(connection, chains, run, &payloads, &row, &samples).await)
                 .ok();
         }
         Request::History { query, reply } => {
