@@ -42,6 +42,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::infrastructure("the runtime cannot start", error)),
     };
+    if matches!(cli.command, cli::Command::Runs(_) | cli::Command::Show(_)) {
+        // These print and end: when nobody reads on (`| head`), they end too.
+        // SAFETY: sets a signal's disposition before anything that could depend on it.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     let outcome = runtime.block_on(async {
         match cli.command {
             cli::Command::Run(args) => run::run(args).await,

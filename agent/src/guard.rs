@@ -1,8 +1,8 @@
 //! The guard: a small process between the agent and a slot's framework process.
 //!
 //! It adopts whatever the framework leaves behind (it is their subreaper), and kills all of it when the framework ends or
-//! when the agent is gone: the agent holds the other end of the guard's standard input, and its closing is the signal, so
-//! that not even `kill -9` of the agent leaves a process behind. It ends the way the framework ended.
+//! when the agent says so or is gone: the agent holds the other end of the guard's standard input, and its closing is a word
+//! too, so that not even `kill -9` of the agent leaves a process behind. It ends the way the framework ended.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ pub const ARGUMENT: &str = "__guard";
 /// Exit status of a guard that could not start its command; what it wrote to standard error says why.
 pub(crate) const CANNOT_START: i32 = 253;
 
-/// Runs the command and never returns. `socket` is removed when the agent is gone.
+/// Runs the command and never returns. The directory of `socket` is removed when the agent is gone.
 pub fn main(socket: OsString, command: &[OsString]) -> ! {
     let status = guard(socket, command);
     end_like(status)
@@ -61,13 +61,17 @@ fn guard(socket: OsString, command: &[OsString]) -> i32 {
             kill_descendants();
             return status;
         }
-        if agent_is_gone(&mask) {
-            kill_descendants();
-            let path = std::path::PathBuf::from(&socket);
-            std::fs::remove_file(&path).ok();
-            path.parent().map(std::fs::remove_dir_all);
-            return libc::SIGKILL;
+        let word = listen(&mask);
+        if word == Word::None {
+            continue;
         }
+        kill_descendants();
+        if word == Word::Gone {
+            // The other slots' guards hear the same: the directory is nobody's any more.
+            let path = std::path::PathBuf::from(&socket);
+            path.parent().map(std::fs::remove_dir_all);
+        }
+        return libc::SIGKILL;
     }
 }
 
@@ -88,8 +92,18 @@ fn wake_on_child() -> libc::sigset_t {
     }
 }
 
-/// Waits until a child ends (false) or the agent's end of standard input is closed (true).
-fn agent_is_gone(mask: &libc::sigset_t) -> bool {
+/// What the agent says through standard input.
+#[derive(PartialEq, Eq)]
+enum Word {
+    None,
+    /// A byte: end this process; the agent lives on.
+    End,
+    /// Closed without a byte: there is no agent any more.
+    Gone,
+}
+
+/// Waits until a child ends or the agent says something.
+fn listen(mask: &libc::sigset_t) -> Word {
     let mut input = libc::pollfd {
         fd: 0,
         events: libc::POLLIN,
@@ -98,12 +112,12 @@ fn agent_is_gone(mask: &libc::sigset_t) -> bool {
     // SAFETY: `input` and `mask` outlive the call.
     let ready = unsafe { libc::ppoll(&mut input, 1, std::ptr::null(), mask) };
     if ready <= 0 {
-        return false;
+        return Word::None;
     }
     let mut byte = 0u8;
     // SAFETY: reads one byte into a local.
     let read = unsafe { libc::read(0, (&raw mut byte).cast(), 1) };
-    read <= 0
+    if read > 0 { Word::End } else { Word::Gone }
 }
 
 /// Collects every child that has ended; the status of `child` if it was among them.

@@ -2,6 +2,7 @@
 
 use crate::guard;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -26,7 +27,7 @@ const TAIL: usize = 16 << 10;
 
 pub(crate) struct Process {
     child: Child,
-    /// The guard's standard input. Its closing tells the guard to end everything.
+    /// The guard's standard input. A byte tells the guard to end everything, its closing that the agent is gone.
     lifeline: Option<ChildStdin>,
     socket: PathBuf,
     stdout: JoinHandle<Vec<u8>>,
@@ -97,7 +98,10 @@ impl Process {
 
     /// Ends the process and everything below it, now.
     pub(crate) fn kill(&mut self) {
-        self.lifeline = None;
+        if let Some(lifeline) = self.lifeline.take() {
+            // SAFETY: writes one byte to a pipe that is open and empty, so it cannot block; a guard that ended is no loss.
+            unsafe { libc::write(lifeline.as_raw_fd(), [1u8].as_ptr().cast(), 1) };
+        }
     }
 
     /// What the process wrote last: standard output, standard error. To be called after its end.

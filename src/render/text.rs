@@ -144,10 +144,18 @@ pub(super) fn progress_line(progress: &v1::Progress, since: Duration) -> String 
 }
 
 pub fn totals_line(totals: &v1::Totals) -> String {
-    let mut line = format!("{} tests: {} passed", totals.tests, totals.passed);
+    let tests = if totals.tests == 1 { "test" } else { "tests" };
+    let mut line = format!("{} {tests}: {} passed", totals.tests, totals.passed);
     for (count, word) in [
         (totals.failed, "failed"),
-        (totals.errors, "errors"),
+        (
+            totals.errors,
+            if totals.errors == 1 {
+                "error"
+            } else {
+                "errors"
+            },
+        ),
         (totals.skipped, "skipped"),
         (totals.not_run, "not run"),
         (totals.lost, "lost"),
@@ -204,10 +212,12 @@ pub(super) fn ended(
         "red" => paint.red("red"),
         other => paint.yellow(other),
     };
-    write!(text, "{word}: {}", totals_line(&totals)).ok();
-    if !ended.message.is_empty() {
-        write!(text, " — {}", ended.message.trim_end()).ok();
-    }
+    let message = ended.message.trim_end();
+    match (totals.tests, message.is_empty()) {
+        (0, false) => write!(text, "{word}: {message}").ok(),
+        (_, false) => write!(text, "{word}: {} — {message}", totals_line(&totals)).ok(),
+        (_, true) => write!(text, "{word}: {}", totals_line(&totals)).ok(),
+    };
     text.push('\n');
     if !ended.hint.is_empty() {
         writeln!(text, "hint: {}", ended.hint).ok();

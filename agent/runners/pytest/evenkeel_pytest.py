@@ -52,7 +52,7 @@ NOT_HERE = (
     ("setupplan", "--setup-plan", "ask pytest itself"),
     ("cacheshow", "--cache-show", "ask pytest itself"),
     ("cacheclear", "--cache-clear", "run `pytest --cache-clear --collect-only` before, or remove .pytest_cache"),
-    ("lf", "--lf", "leave it out: Evenkeel reruns what failed by itself"),
+    ("lf", "--lf", "leave it out, and name the tests to run"),
     ("failedfirst", "--ff", "leave it out: Evenkeel orders the tests by what it knows of them"),
     ("newfirst", "--nf", "leave it out: Evenkeel orders the tests by what it knows of them"),
     ("stepwise", "--sw", "leave it out, or use -x"),

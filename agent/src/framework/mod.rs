@@ -11,6 +11,9 @@ use evenkeel_proto::v1;
 use std::io;
 use std::path::Path;
 
+/// Stands for the exit status of a process that could not even be started.
+pub(crate) const CANNOT_START: i32 = -1;
+
 /// Every framework that Evenkeel knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framework {
@@ -27,6 +30,27 @@ impl Framework {
         match self {
             Framework::Pytest => "pytest",
             Framework::Protocol => "protocol",
+        }
+    }
+
+    /// What it means that a process of this framework exited by itself before it was ready. Nothing where that can be an
+    /// accident, so that trying again makes sense.
+    pub(crate) fn explain_exit(self, status: i32, said: &str) -> Option<v1::ProcessRefused> {
+        let refused =
+            |reason: v1::process_refused::Reason, message: &str, hint: &str| v1::ProcessRefused {
+                reason: reason as i32,
+                message: message.to_owned(),
+                hint: hint.to_owned(),
+            };
+        if status == CANNOT_START {
+            let hint = "is the command right, and is it on the PATH?";
+            return Some(refused(v1::process_refused::Reason::Broken, said, hint));
+        }
+        match self {
+            Framework::Pytest => {
+                pytest::explain_exit(status, said).map(|(reason, hint)| refused(reason, said, hint))
+            }
+            Framework::Protocol => None,
         }
     }
 

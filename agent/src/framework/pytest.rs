@@ -5,6 +5,7 @@ use crate::process::Spawn;
 use evenkeel_proto::v1;
 use std::io;
 use std::path::{Path, PathBuf};
+use v1::process_refused::Reason;
 
 /// The half of the slot that lives inside pytest.
 const PLUGIN: &str = include_str!("../../runners/pytest/evenkeel_pytest.py");
@@ -46,7 +47,7 @@ pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io:
 
     // The plugin takes its directory out again before any test can see it.
     let own = directory.to_string_lossy().into_owned();
-    let path = match given("PYTHONPATH") {
+    let path = match given("PYTHONPATH").filter(|path| !path.is_empty()) {
         Some(theirs) => {
             environment.push(("EVENKEEL_PYTHONPATH_WAS".to_owned(), Some(theirs.clone())));
             format!("{own}:{theirs}")
@@ -79,6 +80,27 @@ fn install(cache: &Path) -> io::Result<PathBuf> {
         std::fs::rename(&partial, &file)?;
     }
     Ok(directory)
+}
+
+/// Before our plugin was loaded pytest has its own ways to say that it cannot go on.
+pub(super) fn explain_exit(status: i32, said: &str) -> Option<(Reason, &'static str)> {
+    /// pytest's own code for a usage error.
+    const USAGE: i32 = 4;
+    if said.contains("No module named pytest") {
+        let hint = "install it for this Python (python -m pip install pytest), or name the Python that has it: evenkeel run -- .venv/bin/python -m pytest";
+        return Some((Reason::Broken, hint));
+    }
+    match status {
+        0 => None,
+        USAGE => Some((
+            Reason::Usage,
+            "the same command without Evenkeel says the same",
+        )),
+        _ => Some((
+            Reason::Broken,
+            "does the same command work without Evenkeel?",
+        )),
+    }
 }
 
 #[cfg(test)]

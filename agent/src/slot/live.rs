@@ -1,6 +1,6 @@
 //! A live process of a slot: its leases, its place in the protocol, and what its events say.
 
-use super::{CONNECT, LONG, STOP, Wake, keys, op_line};
+use super::{CONNECT, LOADING, LONG, STOP, Wake, keys, op_line};
 use crate::clock::{self, Alignment, now_us};
 use crate::process::{Connected, Process, Spawn};
 use crate::runner::{
@@ -81,6 +81,7 @@ pub(super) struct Live {
     pub urgent: bool,
     pub leases: VecDeque<LeaseHandle>,
     spawn: Spawn,
+    told_idle: bool,
     listing: bool,
     listed: bool,
     bye: bool,
@@ -135,6 +136,7 @@ impl Live {
             urgent: false,
             leases: VecDeque::new(),
             spawn,
+            told_idle: false,
             listing: false,
             listed: false,
             bye: false,
@@ -156,7 +158,9 @@ impl Live {
     }
 
     pub(super) fn idle(&mut self) {
-        self.send(&Op::Idle);
+        if !std::mem::replace(&mut self.told_idle, true) {
+            self.send(&Op::Idle);
+        }
     }
 
     pub(super) fn stop(&mut self) {
@@ -169,6 +173,7 @@ impl Live {
 
     pub(super) fn lease(&mut self, lease: v1::Lease) {
         self.used = true;
+        self.told_idle = false;
         let (only, skip) = (keys(lease.only), keys(lease.skip));
         self.send(&Op::Run {
             lease: lease.lease,
@@ -337,6 +342,9 @@ impl Live {
                     return Err(format!("lease {lease} began twice"));
                 }
                 let generation = held.generation;
+                self.deadline = context
+                    .deadline
+                    .map(|limit| clock::instant(at) + limit.max(LOADING));
                 fact(at, Body::UnitBegun(v1::UnitBegun { lease, generation }));
             }
             RunnerEvent::Declare { lease, cases, more } => {
@@ -352,6 +360,9 @@ impl Live {
                     .map(|case| held.occurrence(case))
                     .collect();
                 let generation = held.generation;
+                if !more {
+                    self.deadline = None;
+                }
                 fact(
                     now,
                     Body::Declared(v1::Declared {
@@ -622,6 +633,11 @@ impl Live {
             in_flight,
             explanation,
         }
+    }
+
+    /// Whether a case runs, rather than a unit being loaded.
+    pub(super) fn runs_a_case(&self) -> bool {
+        self.running.is_some()
     }
 
     fn in_flight(&self) -> Option<v1::InFlight> {

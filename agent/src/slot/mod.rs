@@ -53,6 +53,8 @@ const CONNECT: Duration = Duration::from_secs(300);
 const STOP: Duration = Duration::from_secs(60);
 /// After SIGABRT it has this long to say where it hung.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// With a deadline for tests, loading a unit may take as long as one, and at least this long.
+const LOADING: Duration = Duration::from_secs(60);
 /// A case that runs for longer than this is shown.
 const LONG: Duration = Duration::from_millis(250);
 
@@ -329,7 +331,12 @@ impl Slot {
         }
         if live.deadline.is_some_and(|at| at <= now) {
             let limit = Duration::from_micros(self.setup.suite.case_timeout_us);
-            let explanation = format!("timed out after {} s (--timeout)", limit.as_secs_f64());
+            let explanation = if live.runs_a_case() {
+                format!("timed out after {} s (--timeout)", limit.as_secs_f64())
+            } else {
+                let limit = limit.max(LOADING).as_secs_f64();
+                format!("timed out after {limit} s while its unit was loaded (--timeout)")
+            };
             live.killed = Some(Killed {
                 cause: Cause::Deadline,
                 explanation,
@@ -381,6 +388,7 @@ impl Slot {
         }
         let Some(live) = self.live.take() else { return };
         let summary = live.ending(status);
+        let was_ready = live.hello || live.refused.is_some();
         if let Some(refused) = live.refused.clone()
             && summary.cause != Cause::Finished
         {
@@ -411,6 +419,12 @@ impl Slot {
             return;
         }
         self.queue.clear();
+        if !was_ready
+            && summary.cause == Cause::Exited
+            && let Some(refused) = self.setup.framework.explain_exit(summary.code, &tail)
+        {
+            self.fact(Body::ProcessRefused(refused), true);
+        }
         self.process_ended(
             summary.cause,
             summary.code,

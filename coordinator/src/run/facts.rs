@@ -146,7 +146,7 @@ impl Run {
                 reason,
                 message,
                 hint,
-            } => self.refuse(reason, &message, &hint),
+            } => self.refuse(now, shard, reason, &message, &hint),
             FactBody::ProcessEnded(ended) => self.process_ended(now, shard, agent, at, ended),
             FactBody::Listed { units, more } => {
                 if self.phase == Phase::Listing && self.lister == Some(shard) {
@@ -223,9 +223,32 @@ impl Run {
         }
     }
 
-    /// The framework does not take the command: the run cannot go on anywhere.
-    fn refuse(&mut self, reason: RefusedReason, message: &str, hint: &str) {
+    /// The framework does not take the command: the run cannot go on, anywhere.
+    fn refuse(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        reason: RefusedReason,
+        message: &str,
+        hint: &str,
+    ) {
         if self.refused.is_some() {
+            return;
+        }
+        let works_elsewhere = self
+            .record
+            .shards
+            .iter()
+            .any(|shard| !shard.processes.is_empty());
+        if reason == RefusedReason::Broken && works_elsewhere {
+            // Then it is this slot's machine that cannot run the suite, not the suite that cannot be run.
+            self.note_once(
+                Level::Error,
+                &format!("slot {} is given up: {message}", shard + 1),
+            );
+            if !self.shards[shard as usize].gone {
+                self.shard_gone(now, shard);
+            }
             return;
         }
         let message = match reason {
@@ -233,7 +256,7 @@ impl Run {
             RefusedReason::Broken => format!("the framework does not start: {message}"),
         };
         self.refused = Some((message.clone(), hint.to_owned()));
-        self.give_up(&message);
+        self.end_work();
     }
 
     /// A slot that could not bring its process up, or lost it without having done anything.
@@ -244,6 +267,9 @@ impl Run {
         explanation: &str,
         stderr_tail: &str,
     ) {
+        if self.refused.is_some() {
+            return;
+        }
         let state = &mut self.shards[shard as usize];
         state.failed_spawns += 1;
         let given_up = state.failed_spawns >= SPAWNS;

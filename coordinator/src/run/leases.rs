@@ -487,7 +487,8 @@ impl Run {
         if state.attempts == state.attempts_at_last_break {
             state.breaks += 1;
         } else {
-            state.breaks = 1;
+            // Something came of it: a result, or a case that is to blame.
+            state.breaks = 0;
         }
         state.attempts_at_last_break = state.attempts;
         if state.breaks < BREAKS {

@@ -400,8 +400,13 @@ impl Run {
     }
 
     fn give_up(&mut self, reason: &str) {
-        self.without_agents = None;
         self.note(Level::Error, reason);
+        self.end_work();
+    }
+
+    /// Nothing more is run; the run closes with what it has.
+    fn end_work(&mut self) {
+        self.without_agents = None;
         match self.phase {
             Phase::Listing | Phase::Storing => self.phase = Phase::Running,
             Phase::Running | Phase::Closed => {}

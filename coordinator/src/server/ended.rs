@@ -4,9 +4,11 @@ use crate::record::{Record, Verdict};
 use crate::run::Run;
 use crate::wire;
 use evenkeel_proto::v1;
-use evenkeel_schedule::Bound;
+use evenkeel_schedule::{Bound, Micros};
 use std::collections::BTreeMap;
 
+/// Runs shorter than this have nothing to explain.
+const SHORTEST: Micros = Micros::from_millis(100);
 /// How many of the slowest cases are named.
 const SLOWEST: usize = 5;
 
@@ -91,7 +93,8 @@ fn failing(record: &Record) -> Vec<v1::FailingShard> {
 /// The gap in words.
 pub(crate) fn explanation(record: &Record) -> String {
     let schedule = record.schedule();
-    if schedule.makespan.0 == 0 {
+    // Below this the clock's own grain is all that a ratio would show.
+    if schedule.makespan < SHORTEST {
         return String::new();
     }
     let percent = (schedule.gap() - 1.0) * 100.0;

@@ -175,9 +175,8 @@ impl RunTask {
                     }
                 }
                 () = sleep_until(timer) => {
-                    let now = self.now();
-                    if self.run.wake_at(now).is_some_and(|at| at <= now) {
-                        let effects = self.run.step(now, Event::Tick);
+                    if wake.is_some_and(|at| at <= Instant::now()) {
+                        let effects = self.run.step(self.now(), Event::Tick);
                         self.perform(effects).await;
                     }
                 }

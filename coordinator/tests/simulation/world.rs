@@ -1,0 +1,749 @@
+//! A small world around one run: agents with slots that follow commands as real ones do, a network that delays, and faults.
+
+use evenkeel_coordinator::record::{Outcome, Record, Verdict};
+use evenkeel_coordinator::run::{
+    AgentId, AgentJoined, CaseEnded, CaseKey, Command, Effect, EndCause, Event, Fact, FactBody,
+    History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Run, RunningCase, Settings,
+};
+use evenkeel_proto::ledger as l;
+use evenkeel_schedule::Micros;
+use prost::Message;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// Cases and units that end their process.
+    pub crashes: bool,
+    /// How many agents are lost on the way; at least one stays.
+    pub losses: u32,
+    /// The run is interrupted at some moment.
+    pub stop: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Behaviour {
+    Pass,
+    Fail,
+    Skip,
+    /// The process dies each time.
+    Crash,
+    /// Killed from outside at the first attempt.
+    KilledOnce,
+    /// Killed from outside each time.
+    KilledAlways,
+}
+
+struct ModelUnit {
+    name: String,
+    cases: Vec<(Behaviour, u64)>,
+    kills_loader: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Item {
+    Lease(LeaseCommand),
+    Recycle,
+}
+
+struct Running {
+    lease: u64,
+    unit: usize,
+    /// Indices into the model's cases, in the order of the declaration.
+    cases: Vec<usize>,
+    next: usize,
+    /// The last case is done but for its tear-down.
+    waits: bool,
+    token: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    queue: VecDeque<Item>,
+    running: Option<Running>,
+    up: bool,
+    incarnation: u32,
+    ends: u32,
+    ordinal: u32,
+    idle: bool,
+    closed: bool,
+}
+
+struct Agent {
+    slots: Vec<Slot>,
+    alive: bool,
+    sequence: u64,
+    closing: bool,
+}
+
+enum Happening {
+    ToAgent(usize, Command),
+    ToRun(Event),
+    /// The case that runs on a slot ends, if the token is still the one.
+    CaseEnds(usize, usize, u64),
+    ProcessUp(usize, usize),
+    LoseAgent(usize),
+    Stored,
+    Tick,
+    Stop,
+}
+
+pub struct World {
+    random: fastrand::Rng,
+    now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: HashMap<u64, Happening>,
+    order: u64,
+    run: Run,
+    units: Vec<ModelUnit>,
+    agents: Vec<Agent>,
+    attempts: HashMap<(usize, usize), u32>,
+    ledger: Vec<u8>,
+    record: Record,
+    closed: bool,
+    stopped: bool,
+    texts: u64,
+    /// The latest arrival on each way, so that messages keep their order.
+    arrivals: HashMap<(usize, bool), u64>,
+}
+
+impl World {
+    pub fn new(seed: u64, faults: Faults) -> World {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let units: Vec<ModelUnit> = (0..random.usize(0..12))
+            .map(|unit| ModelUnit {
+                name: format!("dir{}/unit{unit}", unit % 3),
+                cases: (0..random.usize(0..9))
+                    .map(|_| (behaviour(&mut random, faults), random.u64(10..400_000)))
+                    .collect(),
+                kills_loader: faults.crashes && random.u32(0..15) == 0,
+            })
+            .collect();
+        let opened = l::RunOpened {
+            project: "p".into(),
+            run: "r".into(),
+            round: 1,
+            suite: "s".into(),
+            ..Default::default()
+        };
+        let (run, effects) = Run::open(opened, Settings::default());
+        let mut world = World {
+            random,
+            now: 0,
+            queue: BinaryHeap::new(),
+            happenings: HashMap::new(),
+            order: 0,
+            run,
+            units,
+            agents: Vec::new(),
+            attempts: HashMap::new(),
+            ledger: Vec::new(),
+            record: Record::default(),
+            closed: false,
+            stopped: false,
+            texts: 0,
+            arrivals: HashMap::new(),
+        };
+        world.perform(effects);
+        world.schedule(5, Happening::ToRun(Event::History(History::default())));
+        let agents = faults.losses as usize + 1 + world.random.usize(0..2);
+        for agent in 0..agents {
+            let slots = world.random.usize(1..4);
+            world.agents.push(Agent {
+                slots: (0..slots).map(|_| Slot::default()).collect(),
+                alive: true,
+                sequence: 1,
+                closing: false,
+            });
+            let joined = AgentJoined {
+                agent: AgentId(agent as u64),
+                name: format!("a{agent}"),
+                incarnation: "i".into(),
+                environment_class: "c".into(),
+                slots: slots as u32,
+                clock: Micros(0),
+            };
+            let at = world.random.u64(0..50_000);
+            world.schedule(at, Happening::ToRun(joined.into()));
+        }
+        for agent in 0..faults.losses as usize {
+            let at = world.random.u64(60_000..2_000_000);
+            world.schedule(at, Happening::LoseAgent(agent));
+        }
+        if faults.stop {
+            let at = world.random.u64(0..2_000_000);
+            world.schedule(at, Happening::Stop);
+        }
+        world
+    }
+
+    /// Plays to the end, checks what must hold, and returns the ledger.
+    pub fn play(mut self) -> Vec<u8> {
+        let mut steps = 0;
+        while let Some(Reverse((at, order))) = self.queue.pop() {
+            steps += 1;
+            assert!(
+                steps < 200_000 && at < 3_600_000_000,
+                "the run does not come to its end"
+            );
+            let Some(happening) = self.happenings.remove(&order) else {
+                continue;
+            };
+            self.now = at;
+            self.happen(happening);
+            if self.closed {
+                break;
+            }
+        }
+        assert!(
+            self.closed,
+            "nothing happens any more, and the run is not closed: {:?}",
+            self.run.progress(Micros(self.now))
+        );
+        self.check();
+        self.ledger
+    }
+
+    fn schedule(&mut self, at: u64, happening: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse((at.max(self.now), self.order)));
+        self.happenings.insert(self.order, happening);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ToRun(event) => self.step(event),
+            Happening::Stored => self.step(Event::Stored),
+            Happening::Tick => self.step(Event::Tick),
+            Happening::Stop => {
+                self.stopped = true;
+                let grace = Micros(self.random.u64(0..100_000));
+                self.step(Event::Stop {
+                    reason: "interrupted".into(),
+                    interrupted: true,
+                    grace,
+                });
+            }
+            Happening::LoseAgent(agent) => {
+                self.agents[agent].alive = false;
+                let delay = self.random.u64(0..500_000);
+                let gone = Event::AgentGone {
+                    agent: AgentId(agent as u64),
+                    reason: "silence".into(),
+                    lost: true,
+                };
+                self.schedule(self.now + delay, Happening::ToRun(gone));
+            }
+            Happening::ToAgent(agent, command) if self.agents[agent].alive => {
+                self.command(agent, command)
+            }
+            Happening::ProcessUp(agent, slot) if self.agents[agent].alive => {
+                self.process_up(agent, slot)
+            }
+            Happening::CaseEnds(agent, slot, token) if self.agents[agent].alive => {
+                self.case_ends(agent, slot, token)
+            }
+            Happening::ToAgent(..) | Happening::ProcessUp(..) | Happening::CaseEnds(..) => {}
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let effects = self.run.step(Micros(self.now), event);
+        self.perform(effects);
+        // A wake that is due at once means that the tick changed nothing: the next fact will.
+        if let Some(at) = self
+            .run
+            .wake_at(Micros(self.now))
+            .filter(|at| at.0 > self.now)
+        {
+            self.schedule(at.0, Happening::Tick);
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Append(batch) => {
+                    self.record
+                        .apply_batch(&batch)
+                        .expect("the ledger can be read back");
+                    self.ledger.extend(batch.encode_to_vec());
+                }
+                Effect::StoreText { offset, bytes } => {
+                    assert_eq!(offset, self.texts, "texts lie one behind the other");
+                    self.texts += bytes.len() as u64;
+                }
+                Effect::CallWhenStored => {
+                    let delay = self.random.u64(0..5_000);
+                    self.schedule(self.now + delay, Happening::Stored);
+                }
+                Effect::Send { agent, command } => {
+                    let at = self.arrival(agent.0 as usize, true);
+                    self.schedule(at, Happening::ToAgent(agent.0 as usize, command));
+                }
+                Effect::Close => self.closed = true,
+                Effect::Ack { .. } | Effect::Show(_) => {}
+            }
+        }
+    }
+
+    fn arrival(&mut self, agent: usize, to_agent: bool) -> u64 {
+        let at = self.now + self.random.u64(50..20_000);
+        let last = self.arrivals.entry((agent, to_agent)).or_default();
+        *last = at.max(*last);
+        *last
+    }
+
+    fn tell(&mut self, agent: usize, slot: usize, body: FactBody) {
+        let sequence = self.agents[agent].sequence;
+        self.agents[agent].sequence += 1;
+        let fact = Fact {
+            at: Micros(self.now),
+            slot: slot as u32,
+            body,
+        };
+        let at = self.arrival(agent, false);
+        let event = Event::Facts {
+            agent: AgentId(agent as u64),
+            first_sequence: sequence,
+            sent_at: Micros(self.now),
+            facts: vec![fact],
+        };
+        self.schedule(at, Happening::ToRun(event.clone()));
+        // Now and then a message arrives twice.
+        if self.random.u32(0..20) == 0 {
+            self.schedule(at + 1, Happening::ToRun(event));
+        }
+    }
+
+    fn command(&mut self, agent: usize, command: Command) {
+        match command {
+            Command::Open { shards, .. } => {
+                for (slot, _) in shards {
+                    self.start(agent, slot as usize);
+                }
+            }
+            Command::List { slot } => {
+                let units = self.units.iter();
+                let units = units
+                    .map(|u| l::Unit {
+                        name: u.name.clone(),
+                        path: String::new(),
+                        size: 10,
+                    })
+                    .collect();
+                self.tell(
+                    agent,
+                    slot as usize,
+                    FactBody::Listed { units, more: false },
+                );
+            }
+            Command::Lease(lease) => {
+                let slot = lease.slot as usize;
+                let state = &mut self.agents[agent].slots[slot];
+                if lease.ends == state.ends && !state.closed {
+                    state.queue.push_back(Item::Lease(lease));
+                    state.idle = false;
+                    self.advance(agent, slot);
+                }
+            }
+            Command::Recycle { slot } => {
+                self.agents[agent].slots[slot as usize]
+                    .queue
+                    .push_back(Item::Recycle);
+                self.advance(agent, slot as usize);
+            }
+            Command::Idle { slot } => {
+                self.agents[agent].slots[slot as usize].idle = true;
+                self.advance(agent, slot as usize);
+            }
+            Command::Revoke {
+                slot, lease, from, ..
+            } => self.revoke(agent, slot as usize, lease, from),
+            Command::Close { abort } => {
+                self.agents[agent].closing = true;
+                for slot in 0..self.agents[agent].slots.len() {
+                    if abort && self.agents[agent].slots[slot].up {
+                        self.dies(agent, slot, EndCause::Ended);
+                    }
+                    self.agents[agent].slots[slot].closed = true;
+                    self.tell(agent, slot, FactBody::SlotClosed);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, agent: usize, slot: usize) {
+        let delay = self.random.u64(1_000..80_000);
+        self.schedule(self.now + delay, Happening::ProcessUp(agent, slot));
+    }
+
+    fn process_up(&mut self, agent: usize, slot: usize) {
+        let state = &mut self.agents[agent].slots[slot];
+        if state.up || state.closed {
+            return;
+        }
+        state.up = true;
+        state.ordinal = 0;
+        let incarnation = state.incarnation;
+        let started = ProcessStarted {
+            incarnation,
+            pid: 1,
+            argv: Vec::new(),
+            directory: String::new(),
+            environment: Vec::new(),
+            runner: String::new(),
+            framework: String::new(),
+            language: String::new(),
+            notes: Vec::new(),
+            max_fail: 0,
+            junit: String::new(),
+        };
+        self.tell(agent, slot, FactBody::ProcessStarted(started));
+        self.advance(agent, slot);
+    }
+
+    /// Does what the slot can do now.
+    fn advance(&mut self, agent: usize, slot: usize) {
+        let state = &mut self.agents[agent].slots[slot];
+        if !state.up {
+            if !state.queue.is_empty() && !state.closed {
+                self.start(agent, slot);
+            }
+            return;
+        }
+        if let Some(running) = &state.running {
+            let knows = state.idle || !state.queue.is_empty();
+            if running.waits && knows {
+                self.finish_case(agent, slot);
+            }
+            return;
+        }
+        match state.queue.pop_front() {
+            None => {}
+            Some(Item::Recycle) => {
+                let ended = ended(state.incarnation, EndCause::Finished, None);
+                state.incarnation += 1;
+                state.up = false;
+                self.tell(agent, slot, FactBody::ProcessEnded(ended));
+                self.start(agent, slot);
+            }
+            Some(Item::Lease(lease)) => self.begin(agent, slot, lease),
+        }
+    }
+
+    fn begin(&mut self, agent: usize, slot: usize, lease: LeaseCommand) {
+        let unit = self
+            .units
+            .iter()
+            .position(|unit| unit.name == lease.unit)
+            .expect("a listed unit");
+        self.tell(agent, slot, FactBody::UnitBegun { lease: lease.lease });
+        let key = |case: usize| CaseKey {
+            id: format!("{}::{case}", self.units[unit].name),
+            occurrence: 0,
+        };
+        let cases: Vec<usize> = (0..self.units[unit].cases.len())
+            .filter(|&case| {
+                (lease.only.is_empty() || lease.only.contains(&key(case)))
+                    && !lease.skip.contains(&key(case))
+            })
+            .collect();
+        let token = self.order;
+        let declared = cases
+            .iter()
+            .map(|&case| l::Case {
+                id: key(case).id,
+                ..l::Case::default()
+            })
+            .collect();
+        self.agents[agent].slots[slot].running = Some(Running {
+            lease: lease.lease,
+            unit,
+            cases,
+            next: 0,
+            waits: false,
+            token,
+        });
+        if self.units[unit].kills_loader {
+            self.dies(agent, slot, EndCause::Died);
+            return;
+        }
+        self.tell(
+            agent,
+            slot,
+            FactBody::Declared {
+                lease: lease.lease,
+                cases: declared,
+                more: false,
+            },
+        );
+        self.next_case(agent, slot);
+    }
+
+    fn next_case(&mut self, agent: usize, slot: usize) {
+        let state = &mut self.agents[agent].slots[slot];
+        let running = state.running.as_mut().expect("a lease runs");
+        let Some(&case) = running.cases.get(running.next) else {
+            let lease = running.lease;
+            state.running = None;
+            self.tell(
+                agent,
+                slot,
+                FactBody::UnitClosed {
+                    lease,
+                    setup: Micros(1),
+                },
+            );
+            self.advance(agent, slot);
+            return;
+        };
+        let (unit, duration) = (running.unit, self.units[running.unit].cases[case].1);
+        *self.attempts.entry((unit, case)).or_default() += 1;
+        self.order += 1;
+        running.token = self.order;
+        let token = running.token;
+        self.schedule(self.now + duration, Happening::CaseEnds(agent, slot, token));
+    }
+
+    fn case_ends(&mut self, agent: usize, slot: usize, token: u64) {
+        let state = &mut self.agents[agent].slots[slot];
+        let Some(running) = state
+            .running
+            .as_mut()
+            .filter(|running| running.token == token)
+        else {
+            return;
+        };
+        let case = running.cases[running.next];
+        let behaviour = self.units[running.unit].cases[case].0;
+        let attempt = self.attempts[&(running.unit, case)];
+        match behaviour {
+            Behaviour::Crash => return self.dies(agent, slot, EndCause::Died),
+            Behaviour::KilledAlways => return self.dies(agent, slot, EndCause::KilledFromOutside),
+            Behaviour::KilledOnce if attempt == 1 => {
+                return self.dies(agent, slot, EndCause::KilledFromOutside);
+            }
+            _ => {}
+        }
+        let last = running.next + 1 == running.cases.len();
+        if last && !state.idle && state.queue.is_empty() {
+            running.waits = true;
+            let lease = running.lease;
+            self.tell(agent, slot, FactBody::Waiting { lease });
+            return;
+        }
+        self.finish_case(agent, slot);
+    }
+
+    fn finish_case(&mut self, agent: usize, slot: usize) {
+        let state = &mut self.agents[agent].slots[slot];
+        let running = state.running.as_mut().expect("a case runs");
+        let case = running.cases[running.next];
+        let (behaviour, duration) = self.units[running.unit].cases[case];
+        let outcome = match behaviour {
+            Behaviour::Pass | Behaviour::KilledOnce => Outcome::Passed,
+            Behaviour::Fail => Outcome::Failed,
+            Behaviour::Skip => Outcome::Skipped,
+            Behaviour::Crash | Behaviour::KilledAlways => unreachable!("it does not end by itself"),
+        };
+        let ended = CaseEnded {
+            lease: running.lease,
+            generation: 1,
+            case: running.next as u32,
+            outcome,
+            started: Micros(self.now.saturating_sub(duration)),
+            duration: Micros(duration),
+            ordinal: state.ordinal,
+            text: None,
+        };
+        state.ordinal += 1;
+        running.next += 1;
+        running.waits = false;
+        self.tell(agent, slot, FactBody::CaseEnded(ended));
+        self.next_case(agent, slot);
+    }
+
+    fn dies(&mut self, agent: usize, slot: usize, cause: EndCause) {
+        let now = self.now;
+        let state = &mut self.agents[agent].slots[slot];
+        let in_flight = state.running.take().map(|running| InFlight {
+            lease: running.lease,
+            case: (!self.units[running.unit].kills_loader && running.next < running.cases.len())
+                .then_some(RunningCase {
+                    index: running.next as u32,
+                    started: Micros(now.saturating_sub(5)),
+                    ordinal: state.ordinal,
+                }),
+            loading: self.units[running.unit].kills_loader,
+        });
+        let ended = ended(state.incarnation, cause, in_flight);
+        state.incarnation += 1;
+        state.ends += 1;
+        state.up = false;
+        state.idle = false;
+        state.queue.clear();
+        self.tell(agent, slot, FactBody::ProcessEnded(ended));
+    }
+
+    fn revoke(&mut self, agent: usize, slot: usize, lease: u64, from: u32) {
+        let state = &mut self.agents[agent].slots[slot];
+        let queued = state
+            .queue
+            .iter()
+            .position(|item| matches!(item, Item::Lease(l) if l.lease == lease));
+        let (cases, all) = if let Some(queued) = queued {
+            state.queue.remove(queued);
+            (Vec::new(), true)
+        } else if let Some(running) = state
+            .running
+            .as_mut()
+            .filter(|running| running.lease == lease)
+        {
+            let keep = (running.next + 1)
+                .max(from as usize)
+                .min(running.cases.len());
+            let given: Vec<u32> = (keep as u32..running.cases.len() as u32).collect();
+            running.cases.truncate(keep);
+            (given, false)
+        } else {
+            (Vec::new(), false)
+        };
+        self.tell(agent, slot, FactBody::Returned { lease, cases, all });
+        self.advance(agent, slot);
+    }
+
+    fn check(&self) {
+        let live = self.run.record();
+        assert_eq!(
+            live.totals(),
+            self.record.totals(),
+            "what the run knows and what its ledger says differ"
+        );
+        let closed = self.record.closed.as_ref().expect("a closed run says how");
+        let mut expected_cases = 0;
+        let mut red = false;
+        for (number, model) in self.units.iter().enumerate() {
+            let Some(unit) = self
+                .record
+                .units
+                .iter()
+                .find(|unit| *unit.name == *model.name)
+            else {
+                assert!(self.stopped, "unit {} was never listed", model.name);
+                continue;
+            };
+            if model.kills_loader {
+                let cases: Vec<_> = unit
+                    .cases
+                    .iter()
+                    .map(|case| (&*case.id, case.verdict()))
+                    .collect();
+                let whole = unit.settled.as_ref().map(|(verdict, _)| *verdict);
+                let named = cases == [(&*model.name, Some(Verdict::Error))];
+                assert!(
+                    named
+                        || whole.is_some_and(
+                            |v| v == Verdict::Error || (self.stopped && v == Verdict::NotRun)
+                        ),
+                    "{cases:?} {whole:?}"
+                );
+                red |= named || whole == Some(Verdict::Error);
+                expected_cases += 1;
+                continue;
+            }
+            if !unit.declared {
+                assert!(self.stopped, "unit {} was not declared", model.name);
+                assert_eq!(
+                    unit.settled.as_ref().map(|(verdict, _)| *verdict),
+                    Some(Verdict::NotRun)
+                );
+                continue;
+            }
+            assert_eq!(
+                unit.cases.len(),
+                model.cases.len(),
+                "unit {} has its cases exactly once",
+                model.name
+            );
+            for (index, case) in unit.cases.iter().enumerate() {
+                let place: usize = case
+                    .id
+                    .rsplit("::")
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .expect("a case's id");
+                let behaviour = model.cases[place].0;
+                let wanted = match behaviour {
+                    Behaviour::Pass | Behaviour::KilledOnce => Verdict::Passed,
+                    Behaviour::Fail => Verdict::Failed,
+                    Behaviour::Skip => Verdict::Skipped,
+                    Behaviour::Crash | Behaviour::KilledAlways => Verdict::Error,
+                };
+                let verdict = case.verdict();
+                let excused = self.stopped && verdict == Some(Verdict::NotRun);
+                assert!(
+                    verdict == Some(wanted) || excused,
+                    "{} {behaviour:?} became {verdict:?} ({index} of unit {number})",
+                    case.id
+                );
+                red |= verdict.is_some_and(Verdict::is_failure);
+                let decided = case
+                    .attempts()
+                    .filter(|attempt| attempt.outcome != Outcome::Killed)
+                    .count();
+                assert!(decided <= 1, "{} was decided {decided} times", case.id);
+                assert!(
+                    case.attempts().count() <= 2,
+                    "{} has too many attempts",
+                    case.id
+                );
+                expected_cases += 1;
+            }
+        }
+        let incomplete =
+            self.record.totals().not_run + self.record.totals().lost > 0 || !self.record.listed;
+        let wanted = if red {
+            1
+        } else if self.record.stopped.is_some() {
+            130
+        } else if expected_cases == 0 {
+            4
+        } else {
+            0
+        };
+        assert_eq!(
+            closed.exit_code,
+            wanted,
+            "verdict {} with {:?}",
+            closed.verdict,
+            self.record.totals()
+        );
+        assert!(
+            !(incomplete && closed.exit_code == 0),
+            "green although something is missing"
+        );
+    }
+}
+
+fn behaviour(random: &mut fastrand::Rng, faults: Faults) -> Behaviour {
+    let kinds = if faults.crashes { 30 } else { 20 };
+    match random.u32(0..kinds) {
+        0 => Behaviour::Fail,
+        1 | 2 => Behaviour::Skip,
+        20 | 21 => Behaviour::Crash,
+        22 => Behaviour::KilledOnce,
+        23 => Behaviour::KilledAlways,
+        _ => Behaviour::Pass,
+    }
+}
+
+fn ended(incarnation: u32, cause: EndCause, in_flight: Option<InFlight>) -> ProcessEnded {
+    ProcessEnded {
+        incarnation,
+        cause,
+        in_flight,
+        explanation: "it died".into(),
+        stderr_tail: String::new(),
+    }
+}
