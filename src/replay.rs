@@ -16,7 +16,7 @@ use std::path::Path;
 
 pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     let state = show::state_directory(args.state.clone())?;
-    let store = Store::open(&state).await.map_err(store_failure)?;
+    let store = Store::read(&state).await.map_err(store_failure)?;
     let (row, record) = show::load(&store, &args.run).await?;
     drop(store);
     let (shard, shards) = args.shard;
@@ -81,7 +81,6 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     let mut renderer = Renderer::new(
         Style::new(args.color, false),
         format!("{run}, shard {shard}/{shards} again"),
-        None,
     );
     let ended = match watch_run(&mut client, &run, None, &mut renderer, signals).await? {
         Watched::Ended(mut ended) => {

@@ -65,8 +65,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         .into_inner()
         .run;
     let style = Style::new(args.color, args.quiet);
-    let state_hint = args.state.as_ref().map(|state| state.display().to_string());
-    let mut renderer = Renderer::new(style, run.clone(), state_hint);
+    let mut renderer = Renderer::new(style, run.clone());
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
 
     let watching = watch_run(&mut client, &run, events, &mut renderer, signals).await?;

@@ -12,22 +12,22 @@ use std::path::{Path, PathBuf};
 /// The state directory: the one that was named, else the nearest `.evenkeel` at or above the current directory.
 pub fn state_directory(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(named) = named {
-        if named.join("evenkeel.db").is_file() {
+        if named.join(evenkeel_coordinator::store::FILE).is_file() {
             return Ok(named);
         }
         return Err(Failure::usage(format!("{} holds no runs", named.display())));
     }
-    let here = std::env::current_dir().map_err(|error| {
-        Failure::usage("the current directory is not there any more").caused_by(error)
-    })?;
-    let found = here
-        .ancestors()
-        .map(|above| above.join(".evenkeel"))
-        .find(|path| path.join("evenkeel.db").is_file());
-    found.ok_or_else(|| {
+    nearest_state().ok_or_else(|| {
         Failure::usage("there is no .evenkeel with runs here or above")
             .with_hint("run something first, or name the directory with --state DIR")
     })
+}
+
+/// The nearest `.evenkeel` with runs at or above the current directory.
+pub fn nearest_state() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let mut candidates = here.ancestors().map(|above| above.join(".evenkeel"));
+    candidates.find(|path| path.join(evenkeel_coordinator::store::FILE).is_file())
 }
 
 /// A run's row and its record, rebuilt from the ledger.
@@ -55,7 +55,7 @@ fn when(unix_us: u64) -> String {
 
 pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
     let state = state_directory(args.state)?;
-    let store = Store::open(&state).await.map_err(store_failure)?;
+    let store = Store::read(&state).await.map_err(store_failure)?;
     for row in store.runs(args.limit).await.map_err(store_failure)? {
         let verdict = row
             .closed
@@ -82,7 +82,7 @@ pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
 
 pub async fn show(args: ShowArgs) -> Result<Exit, Failure> {
     let state = state_directory(args.state.clone())?;
-    let store = Store::open(&state).await.map_err(store_failure)?;
+    let store = Store::read(&state).await.map_err(store_failure)?;
     let (row, record) = load(&store, &args.run).await?;
     print!("{}", describe(&row, &record, &store.run_directory_of(&row)));
     Ok(Exit::Green)

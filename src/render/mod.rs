@@ -44,8 +44,6 @@ const SHOWN_SLOTS: usize = 8;
 pub struct Renderer {
     style: Style,
     run: String,
-    /// The state directory for commands to type, where it is not the default one.
-    state: Option<String>,
     bars: Option<Bars>,
     last: Option<v1::Progress>,
     last_at: Instant,
@@ -61,7 +59,7 @@ struct Bars {
 }
 
 impl Renderer {
-    pub fn new(style: Style, run: String, state: Option<String>) -> Renderer {
+    pub fn new(style: Style, run: String) -> Renderer {
         let bars = (style.terminal && !style.quiet).then(|| {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             let main = all.add(ProgressBar::new(0));
@@ -80,7 +78,6 @@ impl Renderer {
         let renderer = Renderer {
             style,
             run,
-            state,
             bars,
             last: None,
             last_at: now,
@@ -199,15 +196,13 @@ impl Renderer {
             bars.main.finish_and_clear();
             bars.all.clear().ok();
         }
+        // The command that is printed has to find the run again from here.
+        let found = crate::show::nearest_state();
+        let elsewhere = found.as_deref() != Some(std::path::Path::new(&ended.state));
+        let state = elsewhere.then_some(ended.state.as_str());
         eprint!(
             "{}",
-            text::ended(
-                self.style.paint,
-                self.style.quiet,
-                ended,
-                &self.run,
-                self.state.as_deref()
-            )
+            text::ended(self.style.paint, self.style.quiet, ended, &self.run, state)
         );
     }
 }

@@ -339,6 +339,12 @@ impl Run {
             })
             .collect();
         self.estimates = estimate(&facts);
+        if self.settings.closed_shop && self.shards.len() == 1 {
+            // Nothing is to be balanced, and nobody else will come: keep the framework's own order.
+            for estimate in &mut self.estimates {
+                estimate.order = Micros(1);
+            }
+        }
         self.units = vec![UnitState::default(); units.len()];
         self.works = (0..units.len() as u32)
             .map(|unit| Work { unit, alone: None })

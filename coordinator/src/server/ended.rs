@@ -12,7 +12,7 @@ const SHORTEST: Micros = Micros::from_millis(100);
 /// How many of the slowest cases are named.
 const SLOWEST: usize = 5;
 
-pub(super) fn ended(run: &Run) -> v1::Ended {
+pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
     let record = run.record();
     let closed = record.closed.clone().unwrap_or_default();
     let schedule = record.schedule();
@@ -29,6 +29,10 @@ pub(super) fn ended(run: &Run) -> v1::Ended {
         slowest: slowest(record),
         failing: failing(record),
         explanation: explanation(record),
+        state: std::path::absolute(state)
+            .unwrap_or_else(|_| state.to_owned())
+            .to_string_lossy()
+            .into_owned(),
         junit: record
             .shards
             .iter()

@@ -392,7 +392,7 @@ impl RunTask {
 
     /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
     async fn finish(mut self, failed: Option<StoreError>) {
-        let mut last = ended(&self.run);
+        let mut last = ended(&self.run, self.seat.store.directory());
         let rows = std::mem::take(&mut self.rows);
         let failed = match failed {
             Some(error) => Some(error_chain(&error)),

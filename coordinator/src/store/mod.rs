@@ -119,6 +119,8 @@ pub struct Store {
     directory: PathBuf,
 }
 
+/// The database's name within the state directory.
+pub const FILE: &str = "evenkeel.db";
 /// How many requests may wait before those who ask have to.
 const QUEUE: usize = 256;
 
@@ -129,28 +131,35 @@ impl Store {
             path: directory.to_owned(),
             source,
         })?;
-        let path = directory.join("evenkeel.db");
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
+        let path = directory.join(FILE);
+        let options = options(&path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(20))
-            .foreign_keys(false)
-            .statement_cache_capacity(32);
-        let mut connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(|source| StoreError::Open {
-                path: path.clone(),
-                source,
-            })?;
+            .synchronous(SqliteSynchronous::Full);
+        let mut connection = connect(&path, &options).await?;
         schema::migrate(&mut connection, &path).await?;
+        Ok(Store::serve(connection, directory))
+    }
+
+    /// Opens an existing store to look at it: nothing in it is changed, not even its files.
+    pub async fn read(directory: &Path) -> Result<Store, StoreError> {
+        let path = directory.join(FILE);
+        let mut connection = connect(&path, &options(&path).read_only(true)).await?;
+        if schema::is_current(&mut connection, &path).await? {
+            return Ok(Store::serve(connection, directory));
+        }
+        // Written by an older version: it has to be brought up to date first.
+        drop(connection);
+        Store::open(directory).await
+    }
+
+    fn serve(connection: SqliteConnection, directory: &Path) -> Store {
         let (requests, inbox) = mpsc::channel(QUEUE);
         tokio::spawn(serve(connection, inbox));
-        Ok(Store {
+        Store {
             requests,
             directory: directory.to_owned(),
-        })
+        }
     }
 
     /// The state directory.
@@ -263,6 +272,26 @@ impl Store {
         })
         .await
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(Duration::from_secs(20))
+        .foreign_keys(false)
+        .statement_cache_capacity(32)
+}
+
+async fn connect(
+    path: &Path,
+    options: &SqliteConnectOptions,
+) -> Result<SqliteConnection, StoreError> {
+    SqliteConnection::connect_with(options)
+        .await
+        .map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// The state directory keeps itself out of version control.

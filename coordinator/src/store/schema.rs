@@ -57,20 +57,12 @@ pub(super) async fn migrate(
     connection: &mut SqliteConnection,
     path: &Path,
 ) -> Result<(), StoreError> {
-    let known = MIGRATIONS.len() as i64;
-    if version(connection).await? == known {
+    if is_current(connection, path).await? {
         return Ok(());
     }
+    let known = MIGRATIONS.len() as i64;
     connection.execute("BEGIN IMMEDIATE").await?;
-    let found = version(connection).await?;
-    if found > known {
-        connection.execute("ROLLBACK").await?;
-        return Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
-    }
+    let found = version(connection).await?.min(known);
     for migration in &MIGRATIONS[found as usize..] {
         connection.execute(*migration).await?;
     }
@@ -78,6 +70,22 @@ pub(super) async fn migrate(
     connection.execute(sqlx::AssertSqlSafe(set)).await?;
     connection.execute("COMMIT").await?;
     Ok(())
+}
+
+/// Whether the file has this version's schema; an error where it has a newer one.
+pub(super) async fn is_current(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<bool, StoreError> {
+    let (found, known) = (version(connection).await?, MIGRATIONS.len() as i64);
+    if found > known {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    Ok(found == known)
 }
 
 async fn version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
