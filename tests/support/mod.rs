@@ -54,6 +54,13 @@ impl Suite {
         fs::write(path, text).unwrap();
     }
 
+    /// How many files in the root begin with this.
+    pub fn files(&self, prefix: &str) -> usize {
+        let names = fs::read_dir(&self.root).unwrap().flatten();
+        let names = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        names.count()
+    }
+
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root.join(path)).unwrap_or_default()
     }
@@ -279,6 +286,10 @@ impl Running<'_> {
 
     pub fn signal(&self, signal: i32) {
         kill(self.pid(), signal);
+    }
+
+    pub fn stderr_path(&self) -> PathBuf {
+        self.stderr.clone()
     }
 
     pub fn stdout(&self) -> String {

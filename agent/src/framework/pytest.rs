@@ -27,7 +27,7 @@ fn behind_pytest(command: &[String]) -> Option<usize> {
 }
 
 pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io::Result<Spawn> {
-    let directory = install(cache)?;
+    let directory = install(cache, identity.shard)?;
     let mut argv = suite.command.clone();
     if let Some(at) = behind_pytest(&argv) {
         argv.splice(at..at, ["-p".to_owned(), MODULE.to_owned()]);
@@ -69,13 +69,15 @@ pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io:
 
 /// Puts the plugin where Python can load it. The directory is named by content, so that versions do not disturb each
 /// other and Python's bytecode cache is used again.
-fn install(cache: &Path) -> io::Result<PathBuf> {
+fn install(cache: &Path, shard: u32) -> io::Result<PathBuf> {
     let digest = blake3::hash(PLUGIN.as_bytes()).to_hex();
     let directory = cache.join("runners").join(&digest[..16]);
     let file = directory.join(format!("{MODULE}.py"));
     if !file.exists() {
         std::fs::create_dir_all(&directory)?;
-        let partial = directory.join(format!("{MODULE}.{}.partial", std::process::id()));
+        // Slots of one process, and other processes, may be doing the same.
+        let own = format!("{MODULE}.{}-{shard}.partial", std::process::id());
+        let partial = directory.join(own);
         std::fs::write(&partial, PLUGIN)?;
         std::fs::rename(&partial, &file)?;
     }

@@ -603,7 +603,7 @@ impl Live {
                 code.unwrap_or_default(),
                 killed.explanation.clone(),
             ),
-            (None, None, Some(code)) if self.bye && self.leases.is_empty() => (
+            (None, None, Some(code)) if self.bye && self.stopping && self.leases.is_empty() => (
                 Cause::Finished,
                 code,
                 format!("finished with status {code}"),

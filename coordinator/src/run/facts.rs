@@ -301,6 +301,10 @@ impl Run {
             if self.shards.iter().all(|shard| shard.gone) {
                 self.give_up("no slot is left that could run a test");
             }
+        } else if !self.shards[shard as usize].ready {
+            // A slot that was never up gets no lease that would start its process again.
+            let slot = self.record.shards[shard as usize].slot;
+            self.send_to_shard(shard, Command::Recycle { slot });
         }
     }
 

@@ -413,15 +413,14 @@ impl RunTask {
                 }
             }
         }
+        // The hub hears it first: whoever is told that the run has ended may ask for its reports at once.
+        if let Some(hub) = self.seat.hub.upgrade() {
+            let (run, ended) = (self.seat.opening.run.clone(), last.clone());
+            hub.send(HubMessage::RunEnded { run, ended }).await.ok();
+        }
         for watcher in &self.watchers {
             let body = Some(Watched::Ended(last.clone()));
             watcher.events.send(v1::WatchEvent { body }).await.ok();
-        }
-        if let Some(hub) = self.seat.hub.upgrade() {
-            let run = self.seat.opening.run.clone();
-            hub.send(HubMessage::RunEnded { run, ended: last })
-                .await
-                .ok();
         }
     }
 
