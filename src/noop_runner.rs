@@ -60,7 +60,7 @@ fn serve(args: &NoopRunnerArgs, stream: &UnixStream) -> Result<(), Failed> {
     };
     writeln!(
         runner.out,
-        r#"{{"event":"hello","protocol":1,"runner":"noop","framework":"noop","language":"","pid":{},"at":{},"can":["list","revoke"]}}"#,
+        r#"{{"event":"hello","protocol":1,"runner":"noop","framework":"noop","language":"","pid":{},"at":{},"can":["list","revoke"],"notes":[],"run_wide":{{}}}}"#,
         std::process::id(),
         runner.at()
     )?;
@@ -224,7 +224,7 @@ impl Runner<'_> {
             if !sleep.is_zero() {
                 std::thread::sleep(sleep);
             }
-            let fails = self.args.fail_every > 0 && (ids[index].0 + 1) % self.args.fail_every == 0;
+            let fails = self.args.fail_every > 0 && (ids[index].0 + 1).is_multiple_of(self.args.fail_every);
             let outcome = if fails { "failed" } else { "passed" };
             let now = self.at();
             let duration = now - at;

@@ -110,7 +110,7 @@ fn noop(scratch: &Path) {
         "  reference: bare SQLite insert, one row a case",
         format!("{:.2} µs", median(inserts)),
         "",
-        "WAL, synchronous=FULL, 1,000 a transaction",
+        "500 rows a statement, 1,000 a durable transaction",
     );
     row(
         "  coordinator and agent together, peak memory",

@@ -137,13 +137,16 @@ pub fn insert(path: &Path, count: u32) -> Duration {
             .await
             .expect("a table");
         let payload = [7u8; 32];
+        let statement = format!("INSERT INTO results (payload) VALUES (?){}", ", (?)".repeat(499));
         let started = Instant::now();
         for _ in 0..count / 1000 {
             connection.execute("BEGIN").await.expect("a transaction");
-            for _ in 0..1000 {
-                let query =
-                    sqlx::query("INSERT INTO results (payload) VALUES (?)").bind(&payload[..]);
-                query.execute(&mut connection).await.expect("a row");
+            for _ in 0..2 {
+                let mut query = sqlx::query(sqlx::AssertSqlSafe(statement.clone()));
+                for _ in 0..500 {
+                    query = query.bind(&payload[..]);
+                }
+                query.execute(&mut connection).await.expect("rows");
             }
             connection.execute("COMMIT").await.expect("a commit");
         }

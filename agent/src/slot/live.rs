@@ -84,6 +84,8 @@ pub(super) struct Live {
     told_idle: bool,
     listing: bool,
     listed: bool,
+    /// Names of the units listed so far.
+    units: HashSet<String>,
     bye: bool,
     running: Option<Running>,
     ordinal: u32,
@@ -139,6 +141,7 @@ impl Live {
             told_idle: false,
             listing: false,
             listed: false,
+            units: HashSet::new(),
             bye: false,
             running: None,
             ordinal: 0,
@@ -324,6 +327,11 @@ impl Live {
                     return Err("a listing that nobody asked for".to_owned());
                 }
                 self.listed = !more;
+                for unit in &units {
+                    if !self.units.insert(unit.unit.clone()) {
+                        return Err(format!("it lists unit {} twice", unit.unit));
+                    }
+                }
                 let units = units.into_iter();
                 let units = units
                     .map(|u| v1::ListedUnit {

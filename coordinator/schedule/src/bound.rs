@@ -62,7 +62,7 @@ pub fn lower_bound(pieces: &[Micros], slots: &[SlotCapacity]) -> Bound {
 
     let mut longest: Vec<Micros> = pieces.to_vec();
     longest.sort_by(|a, b| b.cmp(a));
-    usable.sort_by(|a, b| b.speed_milli.cmp(&a.speed_milli));
+    usable.sort_by_key(|slot| std::cmp::Reverse(slot.speed_milli));
     let mut work: u128 = 0;
     let mut speed: u128 = 0;
     let mut piecewise: u128 = 0;

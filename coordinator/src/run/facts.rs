@@ -168,7 +168,7 @@ impl Run {
             }
             FactBody::CaseRunning { lease, case } => {
                 if let Some(id) = self.case_id(lease, case) {
-                    self.shards[shard as usize].running = Some((id, at));
+                    self.shards[shard as usize].long_case = Some((id, at));
                 }
             }
             FactBody::Waiting { lease } => {
@@ -325,7 +325,8 @@ impl Run {
         let unit = &self.record.units[self.works[work as usize].unit as usize];
         let name = unit.name.to_string();
         let state = &mut self.shards[shard as usize];
-        state.running = Some((name, at));
+        state.unit = Some((name, at));
+        state.long_case = None;
         state.waiting = false;
         state.failed_spawns = 0;
     }
@@ -443,7 +444,7 @@ impl Run {
             ended.ordinal,
             text,
         );
-        self.shards[shard as usize].running = None;
+        self.shards[shard as usize].long_case = None;
         self.stop_at_max_fail(now);
     }
 

@@ -208,7 +208,7 @@ impl Run {
         let open = self.open_cases(lease);
         self.end_lease(shard, lease, Reason::Closed, at, setup);
         self.dispatcher.finished(shard, work, now);
-        self.shards[shard as usize].running = None;
+        self.shards[shard as usize].unit = None;
         let Work { unit, alone } = self.works[work as usize];
         for number in open {
             self.settle(
@@ -311,7 +311,8 @@ impl Run {
             at_us: at.0,
         }));
         let state = &mut self.shards[shard as usize];
-        state.running = None;
+        state.unit = None;
+        state.long_case = None;
         state.waiting = false;
         let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
         if ended.cause == EndCause::Finished {
@@ -430,6 +431,11 @@ impl Run {
             self.stop_at_max_fail(now);
         } else if loading && !outside {
             self.settle_unit_error(unit, shard, lease, at, text);
+        } else {
+            // Nobody's failure, and nothing to be silent about either.
+            let name = self.record.units[unit as usize].name.to_string();
+            let text = format!("{name}: {}; what is left of it runs elsewhere", ended.explanation);
+            self.note(Level::Warning, &text);
         }
     }
 
@@ -517,7 +523,8 @@ impl Run {
         let state = &mut self.shards[shard as usize];
         state.gone = true;
         state.ready = false;
-        state.running = None;
+        state.unit = None;
+        state.long_case = None;
         let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
         self.dispatcher.close(shard);
         for (lease, work) in held {

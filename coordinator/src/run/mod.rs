@@ -91,7 +91,9 @@ struct ShardState {
     ends: u32,
     /// Live leases in the order in which they were given, with their work.
     leases: VecDeque<(u64, u32)>,
-    running: Option<(String, Micros)>,
+    /// For display: the unit at work since then, and its case if that has been running for long.
+    unit: Option<(String, Micros)>,
+    long_case: Option<(String, Micros)>,
     waiting: bool,
 }
 
@@ -605,7 +607,7 @@ impl Run {
                 .iter()
                 .enumerate()
                 .filter_map(|(shard, state)| {
-                    let (what, since) = state.running.as_ref()?;
+                    let (what, since) = state.long_case.as_ref().or(state.unit.as_ref())?;
                     Some((shard as u32, what.clone(), now - *since))
                 })
                 .collect(),

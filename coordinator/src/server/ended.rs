@@ -111,7 +111,7 @@ pub(crate) fn explanation(record: &Record) -> String {
     );
     if let (Bound::Pieces(_), Some((span, unit))) = (schedule.bound, schedule.longest) {
         text.push_str(&format!(
-            "; {} alone took {:.2} s and decides: more slots will not help, splitting it will",
+            "; {} alone took {:.2} s and decides: more slots will not help, a shorter file would",
             record.units[unit as usize].name,
             span.as_secs_f64()
         ));

@@ -50,7 +50,7 @@ pub(super) enum HubMessage {
 pub(super) enum Found {
     Live(mpsc::Sender<RunMessage>),
     Ended {
-        ended: v1::Ended,
+        ended: Box<v1::Ended>,
         directory: PathBuf,
     },
 }
@@ -158,7 +158,7 @@ impl Hub {
                 self.order.retain(|open| *open != run);
                 if let Some((found, directory)) = self.runs.get_mut(&run) {
                     *found = Found::Ended {
-                        ended,
+                        ended: Box::new(ended),
                         directory: directory.clone(),
                     };
                 }

@@ -277,7 +277,7 @@ impl v1::run_service_server::RunService for Runs {
             Found::Live(events) => events,
             Found::Ended { ended, .. } => {
                 let last = v1::WatchEvent {
-                    body: Some(v1::watch_event::Body::Ended(ended)),
+                    body: Some(v1::watch_event::Body::Ended(*ended)),
                 };
                 return Ok(Response::new(Box::pin(tokio_stream::once(Ok(last)))));
             }

@@ -51,6 +51,9 @@ impl ClosedRow {
     }
 }
 
+/// Rows for one run, and who waits for them.
+pub(super) type Append = (RunHandle, Vec<Vec<u8>>, Reply<()>);
+
 /// For each run being written: the next sequence and the hash of the row before it.
 #[derive(Default)]
 pub(super) struct Chains(HashMap<RunHandle, (i64, [u8; 32])>);
@@ -111,7 +114,7 @@ pub(super) async fn open(
 pub(super) async fn append(
     connection: &mut SqliteConnection,
     chains: &mut Chains,
-    appends: Vec<(RunHandle, Vec<Vec<u8>>, Reply<()>)>,
+    appends: Vec<Append>,
 ) {
     if appends.is_empty() {
         return;
@@ -154,7 +157,7 @@ pub(super) async fn append(
 async fn transaction(
     connection: &mut SqliteConnection,
     chains: &mut Chains,
-    appends: &[(RunHandle, Vec<Vec<u8>>, Reply<()>)],
+    appends: &[Append],
 ) -> Result<Vec<RunHandle>, sqlx::Error> {
     let mut fenced = Vec::new();
     connection.execute("BEGIN IMMEDIATE").await?;
