@@ -137,7 +137,10 @@ pub fn insert(path: &Path, count: u32) -> Duration {
             .await
             .expect("a table");
         let payload = [7u8; 32];
-        let statement = format!("INSERT INTO results (payload) VALUES (?){}", ", (?)".repeat(499));
+        let statement = format!(
+            "INSERT INTO results (payload) VALUES (?){}",
+            ", (?)".repeat(499)
+        );
         let started = Instant::now();
         for _ in 0..count / 1000 {
             connection.execute("BEGIN").await.expect("a transaction");
