@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The first argument that makes the binary a guard.
 pub const ARGUMENT: &str = "__guard";
+/// What the name of an agent's directory for sockets begins with.
+pub(crate) const SOCKETS: &str = "evenkeel-";
 /// Exit status of a guard that could not start its command; what it wrote to standard error says why.
 pub(crate) const CANNOT_START: i32 = 253;
 
@@ -68,10 +71,21 @@ fn guard(socket: OsString, command: &[OsString]) -> i32 {
         kill_descendants();
         if word == Word::Gone {
             // The other slots' guards hear the same: the directory is nobody's any more.
-            let path = std::path::PathBuf::from(&socket);
-            path.parent().map(std::fs::remove_dir_all);
+            remove_sockets(Path::new(&socket));
         }
         return libc::SIGKILL;
+    }
+}
+
+/// The agent's own directory for sockets goes with it; anything that is not surely that stays.
+fn remove_sockets(socket: &Path) {
+    let directory = socket.parent().filter(|directory| {
+        let name = directory.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with(SOCKETS)
+    });
+    if let Some(directory) = directory {
+        // The other slots' guards do the same at the same time.
+        std::fs::remove_dir_all(directory).ok();
     }
 }
 

@@ -316,7 +316,11 @@ impl Sockets {
         use std::sync::atomic::{AtomicU32, Ordering};
         static SESSIONS: AtomicU32 = AtomicU32::new(0);
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("evenkeel-{}-{session}", std::process::id()));
+        let path = std::env::temp_dir().join(format!(
+            "{}{}-{session}",
+            crate::guard::SOCKETS,
+            std::process::id()
+        ));
         std::fs::remove_dir_all(&path).ok();
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Sockets(path))

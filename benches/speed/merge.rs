@@ -4,6 +4,7 @@ use evenkeel_coordinator::record::Record;
 use evenkeel_coordinator::report;
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
+use std::io::BufRead;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -47,10 +48,11 @@ pub fn child(directory: &Path) {
     let started = Instant::now();
     report::write_all(&record, directory).expect("the reports are written");
     let seconds = started.elapsed().as_secs_f64();
-    let lines = std::fs::read(directory.join(report::JSON)).expect("the JSON report");
-    assert!(lines.iter().filter(|byte| **byte == b'\n').count() > (UNITS * CASES) as usize);
+    let peak = memory("VmHWM");
+    let report = std::fs::File::open(directory.join(report::JSON)).expect("the JSON report");
+    assert!(std::io::BufReader::new(report).lines().count() > (UNITS * CASES) as usize);
     std::fs::remove_dir_all(directory).expect("the reports can be removed");
-    println!("{seconds} {} {before}", memory("VmHWM"));
+    println!("{seconds} {peak} {before}");
 }
 
 /// Of this process, in MB.

@@ -42,7 +42,7 @@ pub(crate) fn escape_content(clean: &str) -> Cow<'_, str> {
         b'<' => Some("&lt;"),
         b'>' => Some("&gt;"),
         b'&' => Some("&amp;"),
-        b'\r' => None,
+        b'\r' => Some("&#13;"),
         _ => None,
     })
 }
@@ -67,7 +67,7 @@ fn space_reference(byte: u8) -> Option<&'static str> {
     match byte {
         b'\t' => Some("&#9;"),
         b'\n' => Some("&#10;"),
-        b'\r' => None,
+        b'\r' => Some("&#13;"),
         _ => None,
     }
 }

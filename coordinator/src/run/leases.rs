@@ -434,7 +434,10 @@ impl Run {
         } else {
             // Nobody's failure, and nothing to be silent about either.
             let name = self.record.units[unit as usize].name.to_string();
-            let text = format!("{name}: {}; what is left of it runs elsewhere", ended.explanation);
+            let text = format!(
+                "{name}: {}; what is left of it runs elsewhere",
+                ended.explanation
+            );
             self.note(Level::Warning, &text);
         }
     }
