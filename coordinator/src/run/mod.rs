@@ -28,6 +28,8 @@ const KILLS: u32 = 2;
 const BREAKS: u32 = 3;
 /// How often a slot's process may fail to come up, or die without doing anything, before the slot is given up.
 const SPAWNS: u32 = 3;
+/// A run that nobody serves says so after this long.
+const FIRST_AGENT: Micros = Micros::from_millis(5_000);
 /// How long a run waits for a new agent after it lost the last one.
 const WITHOUT_AGENTS: Micros = Micros::from_millis(60_000);
 
@@ -142,6 +144,7 @@ pub struct Run {
     stop_at: Option<Micros>,
     aborted: bool,
     without_agents: Option<Micros>,
+    told_lonely: bool,
     refused: Option<(String, String)>,
     shown: Vec<String>,
     script_position: Vec<(usize, usize)>,
@@ -176,6 +179,7 @@ impl Run {
             stop_at: None,
             aborted: false,
             without_agents: None,
+            told_lonely: false,
             refused: None,
             shown: Vec::new(),
             script_position: Vec::new(),
@@ -272,13 +276,25 @@ impl Run {
         };
         let abort = self.stop_at.filter(|_| !self.aborted);
         let lonely = self.without_agents.map(|since| since + WITHOUT_AGENTS);
-        [dispatch, abort, lonely].into_iter().flatten().min()
+        let first = self.awaits_first_agent().then_some(FIRST_AGENT);
+        [dispatch, abort, lonely, first].into_iter().flatten().min()
+    }
+
+    fn awaits_first_agent(&self) -> bool {
+        self.agents.is_empty() && !self.settings.closed_shop && !self.told_lonely
     }
 
     fn tick(&mut self, now: Micros) {
         if self.stop_at.is_some_and(|at| at <= now) && !self.aborted {
             self.aborted = true;
             self.send_all(&Command::Close { abort: true });
+        }
+        if self.awaits_first_agent() && now >= FIRST_AGENT {
+            self.told_lonely = true;
+            self.note(
+                Level::Warning,
+                "no agent has joined yet; waiting for one (evenkeel agent --coordinator ADDR)",
+            );
         }
         if self
             .without_agents

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeMap;
 
 /// Estimates look this many runs back.
-const RUNS: u32 = 20;
+const RUNS: u32 = 10;
 
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
