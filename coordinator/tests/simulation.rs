@@ -37,6 +37,7 @@ fn without_faults_every_case_gets_the_models_verdict() {
         crashes: false,
         losses: 0,
         stop: false,
+        lies: false,
     });
 }
 
@@ -46,6 +47,7 @@ fn crashing_cases_are_named_and_their_neighbours_run() {
         crashes: true,
         losses: 0,
         stop: false,
+        lies: false,
     });
 }
 
@@ -55,6 +57,7 @@ fn losing_agents_loses_no_case() {
         crashes: true,
         losses: 2,
         stop: false,
+        lies: false,
     });
 }
 
@@ -64,6 +67,17 @@ fn a_stopped_run_accounts_for_everything() {
         crashes: true,
         losses: 1,
         stop: true,
+        lies: false,
+    });
+}
+
+#[test]
+fn second_results_do_not_count_and_missing_ones_are_not_green() {
+    play(Faults {
+        crashes: true,
+        losses: 0,
+        stop: false,
+        lies: true,
     });
 }
 
@@ -74,6 +88,7 @@ fn the_same_seed_plays_the_same_ledger() {
             crashes: true,
             losses: 2,
             stop: seed % 2 == 0,
+            lies: false,
         };
         assert_eq!(
             World::new(seed, faults).play(),

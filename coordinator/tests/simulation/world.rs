@@ -19,6 +19,8 @@ pub struct Faults {
     pub losses: u32,
     /// The run is interrupted at some moment.
     pub stop: bool,
+    /// Results that come twice and differ, and cases that are never heard of again.
+    pub lies: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +34,8 @@ enum Behaviour {
     KilledOnce,
     /// Killed from outside each time.
     KilledAlways,
+    /// Its unit closes without a word about it.
+    Forgotten,
 }
 
 struct ModelUnit {
@@ -102,6 +106,8 @@ pub struct World {
     record: Record,
     closed: bool,
     stopped: bool,
+    lies: bool,
+    listing_stored: bool,
     texts: u64,
     /// The latest arrival on each way, so that messages keep their order.
     arrivals: HashMap<(usize, bool), u64>,
@@ -141,6 +147,8 @@ impl World {
             record: Record::default(),
             closed: false,
             stopped: false,
+            lies: faults.lies,
+            listing_stored: false,
             texts: 0,
             arrivals: HashMap::new(),
         };
@@ -213,7 +221,10 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::ToRun(event) => self.step(event),
-            Happening::Stored => self.step(Event::Stored),
+            Happening::Stored => {
+                self.listing_stored = true;
+                self.step(Event::Stored);
+            }
             Happening::Tick => self.step(Event::Tick),
             Happening::Stop => {
                 self.stopped = true;
@@ -278,6 +289,12 @@ impl World {
                     self.schedule(self.now + delay, Happening::Stored);
                 }
                 Effect::Send { agent, command } => {
+                    if matches!(command, Command::Lease(_)) {
+                        assert!(
+                            self.listing_stored,
+                            "a unit is leased before the listing is stored"
+                        );
+                    }
                     let at = self.arrival(agent.0 as usize, true);
                     self.schedule(at, Happening::ToAgent(agent.0 as usize, command));
                 }
@@ -482,8 +499,14 @@ impl World {
     }
 
     fn next_case(&mut self, agent: usize, slot: usize) {
+        let units = &self.units;
         let state = &mut self.agents[agent].slots[slot];
         let running = state.running.as_mut().expect("a lease runs");
+        while let Some(&case) = running.cases.get(running.next)
+            && units[running.unit].cases[case].0 == Behaviour::Forgotten
+        {
+            running.next += 1;
+        }
         let Some(&case) = running.cases.get(running.next) else {
             let lease = running.lease;
             state.running = None;
@@ -545,7 +568,9 @@ impl World {
             Behaviour::Pass | Behaviour::KilledOnce => Outcome::Passed,
             Behaviour::Fail => Outcome::Failed,
             Behaviour::Skip => Outcome::Skipped,
-            Behaviour::Crash | Behaviour::KilledAlways => unreachable!("it does not end by itself"),
+            Behaviour::Crash | Behaviour::KilledAlways | Behaviour::Forgotten => {
+                unreachable!("it does not end by itself")
+            }
         };
         let ended = CaseEnded {
             lease: running.lease,
@@ -560,7 +585,14 @@ impl World {
         state.ordinal += 1;
         running.next += 1;
         running.waits = false;
+        let again = CaseEnded {
+            outcome: Outcome::Failed,
+            ..ended.clone()
+        };
         self.tell(agent, slot, FactBody::CaseEnded(ended));
+        if self.lies && self.random.u32(0..4) == 0 {
+            self.tell(agent, slot, FactBody::CaseEnded(again));
+        }
         self.next_case(agent, slot);
     }
 
@@ -679,6 +711,7 @@ impl World {
                     Behaviour::Fail => Verdict::Failed,
                     Behaviour::Skip => Verdict::Skipped,
                     Behaviour::Crash | Behaviour::KilledAlways => Verdict::Error,
+                    Behaviour::Forgotten => Verdict::Lost,
                 };
                 let verdict = case.verdict();
                 let excused = self.stopped && verdict == Some(Verdict::NotRun);
@@ -707,11 +740,17 @@ impl World {
             1
         } else if self.record.stopped.is_some() {
             130
+        } else if incomplete {
+            3
         } else if expected_cases == 0 {
             4
         } else {
             0
         };
+        assert!(
+            !incomplete || self.stopped || self.lies,
+            "something is missing without a reason"
+        );
         assert_eq!(
             closed.exit_code,
             wanted,
@@ -731,6 +770,7 @@ fn behaviour(random: &mut fastrand::Rng, faults: Faults) -> Behaviour {
     match random.u32(0..kinds) {
         0 => Behaviour::Fail,
         1 | 2 => Behaviour::Skip,
+        3 if faults.lies => Behaviour::Forgotten,
         20 | 21 => Behaviour::Crash,
         22 => Behaviour::KilledOnce,
         23 => Behaviour::KilledAlways,
