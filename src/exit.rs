@@ -117,6 +117,19 @@ impl Failure {
         self
     }
 
+    /// Says it on standard error: the message, its causes, the hint.
+    pub fn print(&self) {
+        eprintln!("error: {self}");
+        let mut source = Error::source(self);
+        while let Some(cause) = source {
+            eprintln!("  caused by: {cause}");
+            source = cause.source();
+        }
+        if let Some(hint) = self.hint() {
+            eprintln!("hint: {hint}");
+        }
+    }
+
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }

@@ -67,14 +67,6 @@ fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    eprintln!("error: {failure}");
-    let mut source = std::error::Error::source(failure);
-    while let Some(cause) = source {
-        eprintln!("  caused by: {cause}");
-        source = cause.source();
-    }
-    if let Some(hint) = failure.hint() {
-        eprintln!("hint: {hint}");
-    }
+    failure.print();
     Exit::from(failure).into()
 }

@@ -192,12 +192,21 @@ impl Runner<'_> {
                 .collect()
         };
         let (only, skip) = (named("only"), named("skip"));
-        let ids: Vec<(u32, String)> = (0..self.args.cases)
-            .map(|case| (case, format!("{unit}::case-{case}")))
-            .filter(|(_, id)| {
-                (only.is_empty() || only.contains(id.as_str())) && !skip.contains(id.as_str())
-            })
-            .collect();
+        let listed = unit
+            .strip_prefix("unit-")
+            .and_then(|number| number.parse().ok())
+            .is_some_and(|number: u32| number < self.args.units);
+        let ids: Vec<(u32, String)> = if listed {
+            (0..self.args.cases)
+                .map(|case| (case, format!("{unit}::case-{case}")))
+                .filter(|(_, id)| {
+                    (only.is_empty() || only.contains(id.as_str())) && !skip.contains(id.as_str())
+                })
+                .collect()
+        } else {
+            // A unit that cannot be loaded is one case that is an error.
+            vec![(0, unit.to_owned())]
+        };
         writeln!(
             self.out,
             r#"{{"event":"begin","lease":{lease},"at":{}}}"#,
@@ -208,7 +217,7 @@ impl Runner<'_> {
             let comma = if index == 0 { "" } else { "," };
             write!(self.out, r#"{comma}"{id}""#)?;
         }
-        self.out.push_str("]}\n");
+        self.out.push_str("],\"more\":false}\n");
 
         let sleep = Duration::from_micros(self.args.sleep_us);
         let mut end = ids.len();
@@ -224,8 +233,13 @@ impl Runner<'_> {
             if !sleep.is_zero() {
                 std::thread::sleep(sleep);
             }
-            let fails = self.args.fail_every > 0 && (ids[index].0 + 1).is_multiple_of(self.args.fail_every);
-            let outcome = if fails { "failed" } else { "passed" };
+            let fails =
+                self.args.fail_every > 0 && (ids[index].0 + 1).is_multiple_of(self.args.fail_every);
+            let outcome = match (listed, fails) {
+                (false, _) => "error",
+                (true, true) => "failed",
+                (true, false) => "passed",
+            };
             let now = self.at();
             let duration = now - at;
             writeln!(

@@ -37,13 +37,38 @@ struct Plan {
 pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let plan = plan(&args)?;
     let signals = Signals::listen()?;
-    let local = match &args.coordinator {
-        Some(_) => None,
-        None => Some(LocalHouse::open(&plan.state, plan.slots).await?),
+    // Before anything runs: what cannot be written is said now.
+    let events = args.events.as_deref().map(EventWriter::open).transpose()?;
+    let exit = match &args.coordinator {
+        Some(_) => conduct(&args, &plan, None, events, signals).await?,
+        None => {
+            let mut house = LocalHouse::open(&plan.state, plan.slots).await?;
+            let local = Some(house.client.clone());
+            let conducted = tokio::select! {
+                biased;
+                conducted = conduct(&args, &plan, local, events, signals) => conducted,
+                failure = house.agent_failed() => return Err(failure),
+            };
+            if !matches!(conducted, Ok(None)) {
+                house.close().await;
+            }
+            conducted?
+        }
     };
+    Ok(exit.unwrap_or(Exit::Interrupted))
+}
+
+/// From the submission to the reports. None after a second signal: nothing more is waited for.
+async fn conduct(
+    args: &RunArgs,
+    plan: &Plan,
+    local: Option<Local>,
+    events: Option<EventWriter>,
+    signals: Signals,
+) -> Result<Option<Exit>, Failure> {
     let channel = match (&args.coordinator, &local) {
         (Some(address), _) => connect::connect(&Address::parse(address)?).await?,
-        (None, Some(local)) => local.client.channel().await?,
+        (None, Some(local)) => local.channel().await?,
         (None, None) => unreachable!("one of the two is there"),
     };
     let mut client = client(channel);
@@ -66,29 +91,31 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         .run;
     let style = Style::new(args.color, args.quiet);
     let mut renderer = Renderer::new(style, run.clone());
-    let events = args.events.as_deref().map(EventWriter::open).transpose()?;
 
     let watching = watch_run(&mut client, &run, events, &mut renderer, signals).await?;
     let ended = match watching {
         Watched::Ended(ended) => *ended,
-        Watched::Killed => return Ok(Exit::Interrupted),
+        Watched::Killed => return Ok(None),
     };
     let directory = Path::new(&plan.suite.directory);
     let junit = args
         .junit
         .clone()
         .or_else(|| (!ended.junit.is_empty()).then(|| directory.join(&ended.junit)));
-    if let Some(path) = &junit {
-        fetch(&mut client, &run, v1::fetch_request::Report::Junit, path).await?;
-    }
-    if let Some(path) = &args.json {
-        fetch(&mut client, &run, v1::fetch_request::Report::Json, path).await?;
+    let mut unwritten = Vec::new();
+    for (report, path) in [
+        (v1::fetch_request::Report::Junit, junit.as_ref()),
+        (v1::fetch_request::Report::Json, args.json.as_ref()),
+    ] {
+        let Some(path) = path else { continue };
+        unwritten.extend(fetch(&mut client, &run, report, path).await.err());
     }
     renderer.ended(&ended);
-    if let Some(local) = local {
-        local.close().await;
-    }
-    Ok(Exit::of_run(ended.exit_code))
+    unwritten.iter().for_each(Failure::print);
+    let exit = Exit::of_run(ended.exit_code);
+    // A red run stays red, whatever else happened; every other one is not what its verdict says.
+    let whole = unwritten.is_empty() || exit == Exit::Red;
+    Ok(Some(if whole { exit } else { Exit::Incomplete }))
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, Failure> {
@@ -302,6 +329,15 @@ impl LocalHouse {
             shutdown,
             _coordinator: coordinator,
         })
+    }
+
+    /// Returns if the agent ends before it is told to: nobody else would run anything.
+    async fn agent_failed(&mut self) -> Failure {
+        match (&mut self.agent).await {
+            Ok(Ok(())) => Failure::infrastructure("the local agent failed", "it left early"),
+            Ok(Err(error)) => Failure::infrastructure("the local agent failed", error),
+            Err(error) => Failure::infrastructure("the local agent failed", error),
+        }
     }
 
     /// Waits until every slot has torn down and is gone.

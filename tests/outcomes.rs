@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use support::{EVENKEEL, Suite, here, key, named, python, table, text};
+use support::{EVENKEEL, Suite, here, key, named, python, sound, table, text};
 
 fn zoo() -> Suite {
     Suite::with(&[
@@ -170,6 +170,7 @@ fn every_kind_of_outcome_is_the_same_on_any_number_of_slots_and_in_every_record(
             .map(|event| (key(event), text(&event["outcome"])))
             .collect();
         assert_eq!(last, expected, "{slots} slots, events");
+        sound(&events);
         suite.nothing_stays();
     }
 }
@@ -257,11 +258,11 @@ fn arguments_pick_what_they_pick_in_plain_pytest() {
         (
             &[
                 "tests",
-                "--ignore=tests/test_broken_import.py",
+                "--ignore-glob=*broken*",
                 "--deselect",
                 "tests/test_ids.py",
                 "-k",
-                "test_p",
+                "test_pass",
             ],
             3,
         ),

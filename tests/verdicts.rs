@@ -80,11 +80,6 @@ fn bad_usage_is_2() {
             &[python, "-m", "pytest", "nowhere.py"],
             &["nowhere.py"],
         ),
-        (
-            &[],
-            &[python, "-m", "pytest", "test_green.py::test_none"],
-            &["test_none"],
-        ),
         (&[], &[python, "-m", "pytest", "-k", "one and ("], &["-k"]),
         (
             &[],
@@ -115,19 +110,16 @@ fn a_python_without_pytest_is_named_and_nothing_is_a_verdict() {
     let suite = Suite::with(&[GREEN]);
     // -S leaves out site-packages, where pytest is.
     let ended = suite.run(&["-j", "2"], &["python3", "-S", "-m", "pytest"]);
-    ended.exits(3).says(&["No module named pytest"]);
-    let told = ended
-        .stderr
-        .lines()
-        .filter(|line| line.contains("No module named pytest"));
-    assert!(
-        told.count() <= 2,
-        "said when it happens and in the verdict:\n{}",
-        ended.stderr
-    );
+    ended
+        .exits(2)
+        .says(&["No module named pytest", "hint: install it for this Python"]);
+    let told = ended.stderr.matches("No module named pytest").count();
+    assert_eq!(told, 1, "{}", ended.stderr);
 
     let ended = suite.run(&["-j", "2"], &["/nowhere/python3", "-m", "pytest"]);
-    ended.exits(3).says(&["cannot start /nowhere/python3"]);
+    ended
+        .exits(2)
+        .says(&["cannot start /nowhere/python3", "hint:"]);
     suite.nothing_stays();
 }
 
@@ -174,8 +166,9 @@ fn max_fail_stops_early_and_counts_what_it_left_out() {
     suite
         .noop(&["-j", "2", "--max-fail", "3"], &arguments)
         .exits(1)
-        .says(&["--max-fail 3"]);
+        .says(&[" not run"]);
     let report = suite.report();
+    report.blames("unit-39", "not_run", &["stopped after", "--max-fail 3"]);
     assert_eq!(report.0["run"]["verdict"], "red");
     let (failed, left) = (report.total("failed"), report.total("not_run"));
     assert!((3..=12).contains(&failed), "{failed} failed");
@@ -274,6 +267,11 @@ fn a_report_that_cannot_be_written_is_not_green() {
             .args(noop(&["--units", "1"]));
         suite.start(run).end().exits(code).says(&["error:", path]);
     }
+    // What is known to have failed has, whether or not it can be written down.
+    let mut run = suite.command(EVENKEEL);
+    run.args(["run", "--json", "file/report", "--runner", "protocol", "--"])
+        .args(noop(&["--fail-every", "5"]));
+    suite.start(run).end().exits(1).says(&["error:", "red: "]);
     suite.nothing_stays();
 }
 
@@ -295,5 +293,38 @@ fn outcomes_do_not_depend_on_the_seed() {
         let mut rows: Vec<(&str, &str)> = sets.iter().map(|id| (&**id, "passed")).collect();
         rows.push(("test_sets.py::test_seed", "passed"));
         assert_eq!(report.outcomes(), table(&rows));
+    }
+}
+
+#[test]
+fn pytests_own_junit_file_and_another_root_are_honoured_run_wide() {
+    let suite = Suite::with(&[("sub/test_green.py", GREEN.1), ("sub/test_red.py", RED.1)]);
+    let mut run = suite.command(EVENKEEL);
+    run.args(["run", "-j", "2", "--root", "sub", "--"])
+        .args(pytest(&["--junitxml=own/junit.xml"]));
+    suite.start(run).end().exits(1);
+    std::fs::copy(
+        suite.root.join("sub/own/junit.xml"),
+        suite.root.join("junit.xml"),
+    )
+    .unwrap();
+    let junit = suite.junit();
+    assert_eq!((junit.tests, junit.failures), (4, 1));
+    assert!(suite.root.join("sub/.evenkeel").is_dir());
+}
+
+/// Whatever keeps the slots from coming up ends the run: it does not wait for what cannot come.
+#[test]
+fn slots_that_cannot_be_made_are_an_infrastructure_fault() {
+    let suite = Suite::with(&[GREEN]);
+    let long = "l".repeat(120);
+    std::fs::create_dir(suite.root.join(&long)).unwrap();
+    for (directory, words) in [
+        ("nowhere", "error: the local agent failed"),
+        (&long, "could not be started"),
+    ] {
+        let mut run = suite.run_command(&["-j", "2"], &pytest(&[]));
+        run.env("TMPDIR", suite.root.join(directory));
+        suite.start(run).end().exits(3).says(&[words]);
     }
 }

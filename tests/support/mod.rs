@@ -3,7 +3,7 @@
 //!
 //! Every process that a suite starts, however deep, carries the suite's mark in its environment. By that mark it is found
 //! again, counted, and ended by its pid.
-#![allow(dead_code)] // each test file uses its own part of this
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its own part of this
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -288,6 +288,10 @@ impl Running<'_> {
         kill(self.pid(), signal);
     }
 
+    pub fn stdout_path(&self) -> PathBuf {
+        self.stdout.clone()
+    }
+
     pub fn stderr_path(&self) -> PathBuf {
         self.stderr.clone()
     }
@@ -436,6 +440,55 @@ pub fn text(value: &Value) -> String {
 /// The events with this name.
 pub fn named<'a>(events: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
     events.iter().filter(move |event| event["event"] == name)
+}
+
+/// What holds of every run that came to its end by itself: each lease ends once, under it alone results count, each test
+/// gets one verdict, and a slot does one thing at a time.
+pub fn sound(events: &[Value]) {
+    let mut sequence = 0;
+    let mut live: BTreeMap<u64, &Value> = BTreeMap::new();
+    let mut verdicts: BTreeMap<(String, String), u32> = BTreeMap::new();
+    let mut busy: BTreeMap<u64, f64> = BTreeMap::new();
+    for event in events {
+        let number = event["seq"].as_u64().unwrap();
+        assert!(number >= sequence, "out of order: {event}");
+        sequence = number;
+        let lease = event["lease"].as_u64().unwrap_or_default();
+        match event["event"].as_str().unwrap() {
+            "leased" => assert!(live.insert(lease, event).is_none(), "given twice: {event}"),
+            "lease_ended" => assert!(live.remove(&lease).is_some(), "ended twice: {event}"),
+            "test_finished" => {
+                assert_eq!(live[&lease]["shard"], event["shard"], "{event}");
+                assert_eq!(live[&lease]["unit"], event["file"], "{event}");
+                if event["final"] == true {
+                    *verdicts
+                        .entry((text(&event["file"]), key(event)))
+                        .or_default() += 1;
+                }
+                let (start, end) = (
+                    event["start_s"].as_f64().unwrap(),
+                    event["end_s"].as_f64().unwrap(),
+                );
+                assert!(start <= end, "{event}");
+                let before = busy.insert(event["shard"].as_u64().unwrap(), end);
+                // Two processes of a slot have clocks of their own, which are told apart by a message's delay.
+                assert!(
+                    before.is_none_or(|before| start >= before - 0.02),
+                    "two at a time: {event}"
+                );
+            }
+            "settled" => {
+                *verdicts
+                    .entry((text(&event["file"]), key(event)))
+                    .or_default() += 1
+            }
+            _ => {}
+        }
+    }
+    assert!(live.is_empty(), "never ended: {live:?}");
+    let double: Vec<_> = verdicts.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(double.is_empty(), "{double:?}");
+    assert_eq!(events.last().unwrap()["event"], "run_closed");
 }
 
 pub fn table(rows: &[(&str, &str)]) -> BTreeMap<String, String> {

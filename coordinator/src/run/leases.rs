@@ -23,6 +23,18 @@ impl Run {
                     self.hand_out_script(shard);
                     continue;
                 }
+                // Who has nothing comes first: a reserve for a busy slot must not be what an idle one could run now.
+                if self.dispatcher.is_free(shard)
+                    && let Some(work) = self.dispatcher.next(shard, now)
+                {
+                    self.lease(shard, work);
+                }
+            }
+            for shard in 0..self.shards.len() as u32 {
+                let state = &self.shards[shard as usize];
+                if !state.ready || state.gone || self.settings.script.is_some() {
+                    continue;
+                }
                 while let Some(work) = self.dispatcher.next(shard, now) {
                     self.lease(shard, work);
                 }
@@ -475,10 +487,10 @@ impl Run {
         }
     }
 
-    /// A lease whose process died under it. What is left of its work goes up again, as long as that leads anywhere.
-    fn after_break(&mut self, work: u32) {
+    /// Whether anything of a work that had begun is without a verdict.
+    fn is_left(&self, work: u32) -> bool {
         let Work { unit, alone } = self.works[work as usize];
-        let left = match alone {
+        match alone {
             Some(number) => self.verdict_of(unit, number).is_none(),
             None => {
                 let on_record = &self.record.units[unit as usize];
@@ -487,8 +499,13 @@ impl Run {
                         case.verdict().is_none() && !self.kills.contains_key(&(unit, number as u32))
                     })
             }
-        };
-        if !left {
+        }
+    }
+
+    /// A lease whose process died under it. What is left of its work goes up again, as long as that leads anywhere.
+    fn after_break(&mut self, work: u32) {
+        let Work { unit, alone } = self.works[work as usize];
+        if !self.is_left(work) {
             self.work_done(work);
             return;
         }
@@ -521,7 +538,7 @@ impl Run {
         self.work_done(work);
     }
 
-    /// The slot will run nothing more: what it held goes elsewhere.
+    /// The slot will run nothing more: what it held goes elsewhere, as often as it takes: a lost agent is not the unit's doing.
     pub(super) fn shard_gone(&mut self, now: Micros, shard: u32) {
         let state = &mut self.shards[shard as usize];
         state.gone = true;
@@ -536,8 +553,8 @@ impl Run {
                 .lease(lease)
                 .is_some_and(|lease| lease.begun.is_some());
             self.end_lease(shard, lease, Reason::Lost, now, Micros::ZERO);
-            if begun {
-                self.after_break(work)
+            if begun && !self.is_left(work) {
+                self.work_done(work)
             } else {
                 self.work_again(work)
             }
