@@ -185,6 +185,9 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
                 "start_s": begun, "end_s": seconds(ended.at_us), "setup_s": seconds(ended.setup_us),
             })
         }
+        Body::Returned(returned) => json!({
+            "event": "returned", "lease": returned.lease, "cases": returned.cases.len(),
+        }),
         Body::Noted(noted) => json!({"event": "note", "text": noted.text}),
         Body::Stopped(stopped) => {
             json!({"event": "stopped", "reason": stopped.reason, "interrupted": stopped.interrupted})

@@ -52,7 +52,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
         },
     );
     let signals = Signals::listen()?;
-    let house = LocalHouse::around(coordinator, &state, 1).await?;
+    let mut house = LocalHouse::around(coordinator, &state, 1).await?;
     let mut client = client(house.client.channel().await?);
     let request = v1::SubmitRequest {
         project: opened.project.clone(),
@@ -81,11 +81,19 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     let mut renderer = Renderer::new(
         Style::new(args.color, false),
         format!("{run}, shard {shard}/{shards} again"),
-    );
-    let ended = match watch_run(&mut client, &run, None, &mut renderer, signals).await? {
+    )
+    .playing(shard - 1);
+    let watched = tokio::select! {
+        biased;
+        watched = watch_run(&mut client, &run, None, &mut renderer, signals) => watched?,
+        failure = house.agent_failed() => return Err(failure),
+    };
+    let ended = match watched {
         Watched::Ended(mut ended) => {
             // To reproduce the reproduction is the same command again.
             ended.failing.clear();
+            // Processes that start anew on purpose say nothing about a schedule.
+            ended.explanation.clear();
             ended
         }
         Watched::Killed => return Ok(Exit::Interrupted),

@@ -23,6 +23,8 @@ use tonic::transport::Channel;
 use v1::run_service_client::RunServiceClient;
 use v1::watch_event::Body;
 
+/// As many slots as one agent may have.
+const MAX_SLOTS: u32 = 4096;
 /// After the first signal what runs may finish for this long.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -208,11 +210,12 @@ fn suite_of_file(
         )));
     }
     let suite_slots = args.slots.or(suite.slots);
-    if suite_slots == Some(0) {
-        return Err(Failure::usage(format!(
-            "{}: suite {name} has 0 slots",
-            path.display()
-        )));
+    if let Some(slots) = suite_slots.filter(|slots| !(1..=MAX_SLOTS).contains(slots)) {
+        let path = path.display();
+        return Err(
+            Failure::usage(format!("{path}: suite {name} has {slots} slots"))
+                .with_hint(format!("1 to {MAX_SLOTS} are possible")),
+        );
     }
     let suite = v1::Suite {
         name: name.to_owned(),
@@ -332,7 +335,7 @@ impl LocalHouse {
     }
 
     /// Returns if the agent ends before it is told to: nobody else would run anything.
-    async fn agent_failed(&mut self) -> Failure {
+    pub async fn agent_failed(&mut self) -> Failure {
         match (&mut self.agent).await {
             Ok(Ok(())) => Failure::infrastructure("the local agent failed", "it left early"),
             Ok(Err(error)) => Failure::infrastructure("the local agent failed", error),
@@ -442,7 +445,7 @@ pub async fn watch_run(
                     return Ok(Watched::Ended(Box::new(ended)));
                 }
                 Some(Body::Progress(progress)) => renderer.progress(progress),
-                Some(Body::Failure(failure)) => renderer.failure(&failure),
+                Some(Body::Failure(failure)) => renderer.failure(failure),
                 Some(Body::Notice(notice)) => renderer.log(&notice),
                 None => {}
             }

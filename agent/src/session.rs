@@ -307,6 +307,9 @@ impl OpenRun {
     }
 }
 
+/// A temporary directory with a longer name than this leaves no room for a socket's path.
+const LONG: usize = 64;
+
 /// A private directory with a short name: a socket's path has at most 107 bytes.
 struct Sockets(PathBuf);
 
@@ -316,7 +319,11 @@ impl Sockets {
         use std::sync::atomic::{AtomicU32, Ordering};
         static SESSIONS: AtomicU32 = AtomicU32::new(0);
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!(
+        let temporary = match std::env::temp_dir() {
+            long if long.as_os_str().len() > LONG => PathBuf::from("/tmp"),
+            fits => fits,
+        };
+        let path = temporary.join(format!(
             "{}{}-{session}",
             crate::guard::SOCKETS,
             std::process::id()

@@ -223,6 +223,18 @@ pub(crate) fn level_out(level: Level) -> v1::slot_log::Level {
     }
 }
 
+/// A note on record as a watcher sees it.
+pub(crate) fn notice(note: &l::Noted) -> Option<v1::Notice> {
+    let levels = [Level::Info, Level::Warning, Level::Error];
+    let level = levels
+        .into_iter()
+        .find(|level| *level as u32 == note.level)?;
+    Some(v1::Notice {
+        level: level_out(level) as i32,
+        text: note.text.clone(),
+    })
+}
+
 /// What every slot of a run has to know to start its processes.
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {

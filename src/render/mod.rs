@@ -50,6 +50,8 @@ pub struct Renderer {
     said_at: Instant,
     said_units: u32,
     failures: u32,
+    /// The shard that the only slot plays, where it is another run's.
+    playing: u32,
 }
 
 struct Bars {
@@ -84,11 +86,18 @@ impl Renderer {
             said_at: now,
             said_units: 0,
             failures: 0,
+            playing: 0,
         };
         if !style.quiet {
             renderer.say(&format!("run {}", renderer.run));
         }
         renderer
+    }
+
+    /// What happens is shown as happening on this shard, counted from 0.
+    pub fn playing(mut self, shard: u32) -> Renderer {
+        self.playing = shard;
+        self
     }
 
     fn say(&self, line: &str) {
@@ -151,7 +160,7 @@ impl Renderer {
                     let seconds = Duration::from_micros(running.since_us) + since;
                     bar.set_message(format!(
                         "{:>3}: {} {:.0} s",
-                        running.shard + 1,
+                        running.shard + self.playing + 1,
                         running.what,
                         seconds.as_secs_f64()
                     ));
@@ -162,10 +171,11 @@ impl Renderer {
     }
 
     /// A failure, the moment it happens, once.
-    pub fn failure(&mut self, failure: &v1::Failure) {
+    pub fn failure(&mut self, mut failure: v1::Failure) {
+        failure.shard += self.playing;
         self.failures += 1;
         let full = self.failures <= FULL_FAILURES;
-        self.say(&text::failure(self.style.paint, failure, full));
+        self.say(&text::failure(self.style.paint, &failure, full));
         if self.failures == FULL_FAILURES {
             self.say("(further failures in one line each; the reports have their output)");
         }

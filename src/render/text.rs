@@ -210,6 +210,8 @@ pub(super) fn ended(
     let word = match ended.verdict.as_str() {
         "green" => paint.green("green"),
         "red" => paint.red("red"),
+        // Bad usage is no verdict on anything.
+        _ if ended.exit_code == 2 => paint.red("error"),
         other => paint.yellow(other),
     };
     let message = ended.message.trim_end();

@@ -20,7 +20,7 @@ RULES = {
     "hello-first": "**`hello`**, first, once, as soon as the framework is set up",
     "hello-protocol": "Version: **1**.",
     "hello-pid": "`pid` is the process that loads tests",
-    "run-wide": "`max_fail` (a number), `junit` (a path relative to the working directory)",
+    "run-wide": "`max_fail` (a number), `junit` (a path, absolute or relative to the working directory)",
     "refused": "**`refused`** instead of `hello`, then exit",
     # listing
     "listed": "**`listed`**, the answer to `list`",

@@ -21,6 +21,8 @@ pub struct Weight {
 
 /// Where units are short, this much time is kept in a slot's reserve.
 const RESERVE: Micros = Micros::from_millis(50);
+/// A unit is taken back from a slot only if it would wait there for this long.
+const WORTH_TAKING: Micros = Micros::from_millis(20);
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
 
@@ -167,10 +169,42 @@ impl Dispatcher {
         Some(unit)
     }
 
+    /// The unit that waits last behind the longest one at work, where nobody else waits: worth taking back for a slot
+    /// that has nothing to do. Nothing where its turn comes soon anyway.
+    pub fn stranded(&self, now: Micros) -> Option<(u32, u32)> {
+        let candidates = self.slots.iter().filter_map(|(slot, state)| {
+            let (running, since) = state.running?;
+            let last = state.queued.back()?;
+            let wait = self.residue(running, since, now);
+            (wait >= WORTH_TAKING).then_some((wait, *slot, *last))
+        });
+        candidates.max().map(|(_, slot, unit)| (slot, unit))
+    }
+
+    /// Whether a slot has nothing while another one holds more than it can run.
+    fn is_uneven(&self) -> bool {
+        let mut slots = self.slots.values().filter(|slot| slot.ready);
+        slots
+            .clone()
+            .any(|slot| slot.running.is_none() && slot.queued.is_empty())
+            && slots.any(|slot| slot.running.is_some() && !slot.queued.is_empty())
+    }
+
+    /// What is left of a unit at work. One that is overdue is expected to take as long again as it has been overdue.
+    fn residue(&self, unit: u32, since: Micros, now: Micros) -> Micros {
+        let (expected, elapsed) = (self.expected(unit), now - since);
+        if elapsed < expected {
+            expected - elapsed
+        } else {
+            elapsed - expected
+        }
+    }
+
     /// When `next` may answer differently for a busy slot although nothing happened; nothing where only facts matter.
     pub fn wake_at(&self, now: Micros) -> Option<Micros> {
         if self.waiting.is_empty() {
-            return None;
+            // Overdue units are looked at again from time to time, as long as an idle slot could take over.
+            return self.is_uneven().then(|| now + WORTH_TAKING);
         }
         self.slots
             .values()

@@ -231,6 +231,7 @@ impl Record {
             Body::Settled(settled) => self.apply_settled(settled)?,
             Body::Closed(closed) => self.closed = Some(closed.clone()),
             Body::Evidence(_) => self.evidence += 1,
+            Body::Returned(returned) => self.apply_returned(returned)?,
         }
         Ok(())
     }
@@ -322,6 +323,25 @@ impl Record {
                 .iter_mut()
                 .filter(|case| case.owner == owner)
             {
+                case.owner = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_returned(&mut self, returned: &l::Returned) -> Result<(), ApplyError> {
+        let owner = case::owner(returned.lease)?;
+        let unit = self.lease_mut(returned.lease)?.unit;
+        let unit = self.unit_mut(unit)?;
+        for number in &returned.cases {
+            let case = unit
+                .cases
+                .get_mut(*number as usize)
+                .ok_or(ApplyError::Unknown {
+                    what: "case",
+                    number: (*number).into(),
+                })?;
+            if case.owner == owner {
                 case.owner = 0;
             }
         }

@@ -40,6 +40,7 @@ impl Run {
                 }
             }
         }
+        self.take_back(now);
         let more = self.dispatcher.is_waiting() && self.record.stopped.is_none();
         for shard in 0..self.shards.len() as u32 {
             let state = &self.shards[shard as usize];
@@ -53,6 +54,9 @@ impl Run {
 
     fn lease(&mut self, shard: u32, work: u32) {
         let Work { unit, alone } = self.works[work as usize];
+        if alone.is_none() {
+            self.returned.retain(|(of, _)| *of != unit);
+        }
         let lease = self.record.leases.len() as u64 + 1;
         let expected = self.weight(work).expected;
         self.append(Body::Leased(l::Leased {
@@ -171,6 +175,8 @@ impl Run {
     }
 
     fn end_lease(&mut self, shard: u32, lease: u64, reason: Reason, at: Micros, setup: Micros) {
+        let revoking = &mut self.shards[shard as usize].revoking;
+        *revoking = revoking.filter(|revoked| *revoked != lease);
         self.shards[shard as usize]
             .leases
             .retain(|(number, _)| *number != lease);
@@ -231,6 +237,10 @@ impl Run {
             );
         }
         if alone.is_none() && self.record.stopped.is_none() && self.settings.script.is_none() {
+            if self.returned.iter().any(|(of, _)| *of == unit) {
+                self.work_again(work);
+                return;
+            }
             self.miss_undeclared(unit);
         }
         if self.record.units[unit as usize].declared || alone.is_some() {
@@ -289,23 +299,78 @@ impl Run {
             self.work_again(work);
             return;
         }
+        if self.shards[shard as usize].revoking == Some(lease) {
+            self.shards[shard as usize].revoking = None;
+        }
         let on_record = self.record.lease(lease).expect("a live lease is on record");
         let unit = on_record.unit;
         let numbers: Vec<u32> = cases
             .iter()
             .filter_map(|&case| on_record.cases.get(case as usize).copied())
             .collect();
-        let why = self
+        match self
             .record
             .stopped
             .as_ref()
             .map(|stopped| stopped.reason.clone())
-            .unwrap_or_default();
-        for number in numbers {
-            if self.verdict_of(unit, number).is_none() {
-                self.settle(unit, Some(number), Verdict::NotRun, &why);
+        {
+            Some(why) => {
+                for number in numbers {
+                    if self.verdict_of(unit, number).is_none() {
+                        self.settle(unit, Some(number), Verdict::NotRun, &why);
+                    }
+                }
+            }
+            // They go up again when the lease that gave them back has closed.
+            None => {
+                self.returned
+                    .extend(numbers.iter().map(|number| (unit, *number)));
+                let cases = numbers;
+                self.append(Body::Returned(l::Returned { lease, cases }));
             }
         }
+    }
+
+    /// Takes back what waits behind a long unit while another slot has nothing to do.
+    fn take_back(&mut self, now: Micros) {
+        if self.record.stopped.is_some()
+            || self.dispatcher.is_waiting()
+            || self.settings.script.is_some()
+        {
+            return;
+        }
+        let idle = (0..self.shards.len() as u32).any(|shard| {
+            let state = &self.shards[shard as usize];
+            state.ready && !state.gone && self.dispatcher.is_free(shard)
+        });
+        let Some((shard, work)) = self.dispatcher.stranded(now).filter(|_| idle) else {
+            return;
+        };
+        let state = &self.shards[shard as usize];
+        let lease = state.leases.iter().find(|(_, held)| *held == work);
+        let Some(&(lease, _)) = lease.filter(|_| state.revoking.is_none()) else {
+            return;
+        };
+        if self.works[work as usize].alone.is_some() {
+            return;
+        }
+        let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
+        self.append(Body::Revoked(l::Revoked {
+            lease,
+            generation,
+            from: 0,
+        }));
+        self.shards[shard as usize].revoking = Some(lease);
+        let slot = self.record.shards[shard as usize].slot;
+        self.send_to_shard(
+            shard,
+            Command::Revoke {
+                slot,
+                lease,
+                generation,
+                from: 0,
+            },
+        );
     }
 
     pub(super) fn process_ended(

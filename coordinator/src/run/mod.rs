@@ -20,7 +20,7 @@ use evenkeel_proto::ledger as l;
 use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, UnitFacts, Weight, estimate, plan};
 use l::entry::Body;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// How often a case may lose its process to a kill from outside before it is an error.
 const KILLS: u32 = 2;
@@ -91,6 +91,8 @@ struct ShardState {
     failed_spawns: u32,
     /// Unplanned ends of its processes.
     ends: u32,
+    /// The lease that it was asked to give back.
+    revoking: Option<u64>,
     /// Live leases in the order in which they were given, with their work.
     leases: VecDeque<(u64, u32)>,
     /// For display: the unit at work since then, and its case if that has been running for long.
@@ -137,6 +139,8 @@ pub struct Run {
     listing_complete: bool,
     failed_listings: u32,
     kills: BTreeMap<(u32, u32), u32>,
+    /// Cases that were given back and are in no lease yet.
+    returned: BTreeSet<(u32, u32)>,
     texts: HashMap<[u8; 32], (u64, u32)>,
     texts_end: u64,
     totals: Totals,
@@ -172,6 +176,7 @@ impl Run {
             listing_complete: false,
             failed_listings: 0,
             kills: BTreeMap::new(),
+            returned: BTreeSet::new(),
             texts: HashMap::new(),
             texts_end: 0,
             totals: Totals::default(),
@@ -468,7 +473,11 @@ impl Run {
         let incomplete = totals.lost + totals.not_run > 0 || !self.record.listed;
         let interrupted = stopped.as_ref().is_some_and(|stopped| stopped.interrupted);
         let (verdict, exit_code, message) = if totals.failures() > 0 {
-            ("red", 1, String::new())
+            (
+                "red",
+                1,
+                stopped.map(|stopped| stopped.reason).unwrap_or_default(),
+            )
         } else if let Some((message, _)) = &self.refused {
             ("incomplete", 2, message.clone())
         } else if interrupted {

@@ -206,7 +206,15 @@ impl RunTask {
                 attached,
             } => {
                 if attached.send((self.seat.handle, self.stored)).is_ok() {
-                    self.watchers.push(Watcher { events, rows });
+                    // Who comes late still hears what was said before.
+                    let notes = self.run.record().notes.iter();
+                    let missed = notes.filter_map(wire::notice).collect::<Vec<_>>();
+                    if missed
+                        .into_iter()
+                        .all(|notice| offer(&events, Watched::Notice(notice)))
+                    {
+                        self.watchers.push(Watcher { events, rows });
+                    }
                     self.dirty = true;
                 }
             }
