@@ -1,5 +1,7 @@
 //! Tests that take their process with them: each is named as what it is, its neighbours have verdicts, and nothing stays.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A coordinator and agents as processes of their own.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use serde_json::Value;

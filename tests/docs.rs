@@ -1,5 +1,7 @@
 //! The reference against the code: docs/cli.md is what the binary says of itself, and the other pages leave nothing out.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What a run costs while it waits for a slow test.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What becomes of each kind of test: the same on any number of slots, in all three records of a run, and as plain pytest says.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use std::collections::BTreeMap;

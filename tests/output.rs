@@ -1,5 +1,7 @@
 //! What is written where: events, the terminal, and texts that would break either.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use support::{EVENKEEL, Suite, noop, pytest, text};

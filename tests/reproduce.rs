@@ -1,5 +1,7 @@
 //! `evenkeel reproduce`: a shard runs again as it ran, and leaves no trace.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use support::{Suite, text};

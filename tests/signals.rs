@@ -1,5 +1,7 @@
 //! SIGINT and SIGTERM: what runs may finish, a report is written, and a second one ends everything at once.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! How a run ends: the verdict, the exit code, and what is said of a command that cannot run.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
 mod support;
 
 use support::{EVENKEEL, Suite, noop, pytest, python, table};

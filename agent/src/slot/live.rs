@@ -82,6 +82,8 @@ pub(super) struct Live {
     pub leases: VecDeque<LeaseHandle>,
     spawn: Spawn,
     told_idle: bool,
+    /// Its last case cannot end before it knows what comes next.
+    waiting: bool,
     listing: bool,
     listed: bool,
     /// Names of the units listed so far.
@@ -139,6 +141,7 @@ impl Live {
             leases: VecDeque::new(),
             spawn,
             told_idle: false,
+            waiting: false,
             listing: false,
             listed: false,
             units: HashSet::new(),
@@ -177,6 +180,7 @@ impl Live {
     pub(super) fn lease(&mut self, lease: v1::Lease) {
         self.used = true;
         self.told_idle = false;
+        self.waiting = false;
         let (only, skip) = (keys(lease.only), keys(lease.skip));
         self.send(&Op::Run {
             lease: lease.lease,
@@ -193,6 +197,11 @@ impl Live {
             left: 0,
             ids: HashSet::new(),
         }));
+    }
+
+    /// Whether it has room for a unit: it has none, or waits to hear of the next one.
+    pub(super) fn takes_more(&self) -> bool {
+        self.leases.is_empty() || self.waiting
     }
 
     /// False where the process does not hold the lease any more.
@@ -448,8 +457,12 @@ impl Live {
             }
             RunnerEvent::Waiting { lease, .. } => {
                 self.deadline = None;
-                fact(now, Body::Waiting(v1::Waiting { lease }));
-                self.urgent = true;
+                self.waiting = true;
+                // With a unit at hand the slot answers by itself.
+                if !context.reserve {
+                    fact(now, Body::Waiting(v1::Waiting { lease }));
+                    self.urgent = true;
+                }
             }
             RunnerEvent::Log { level, text } => {
                 let level = match level {

@@ -1,6 +1,6 @@
 //! A slot: one warm process at a time, the leases that it holds, and what it has to tell.
 //!
-//! The slot's task owns everything here. It passes operations to the process ahead of need, turns the process's events
+//! The slot's task owns everything here. It keeps the process's next unit at hand, turns the process's events
 //! into facts (see [`live`]), watches deadlines, and says how the process ended when it does.
 
 mod live;
@@ -266,6 +266,8 @@ impl Slot {
                     live.idle();
                     self.queue.pop_front();
                 }
+                // What the process has not been given can still go elsewhere: it gets its next unit when it asks.
+                Some(Item::Lease(_)) if !live.takes_more() => break,
                 Some(Item::Lease(_)) => {
                     if let Some(Item::Lease(lease)) = self.queue.pop_front() {
                         live.lease(lease);
