@@ -10,13 +10,13 @@ const POLLUTER: &str = "import state\ndef test_a(): state.values.append(1)\n";
 const VICTIM: &str = "import state\ndef test_b(): assert state.values == []\ndef test_c(): pass\n";
 
 fn polluted() -> Suite {
-    let suite = Suite::with(&[
+    
+    Suite::with(&[
         ("state.py", "values = []\n"),
         ("conftest.py", ""),
         ("test_1.py", POLLUTER),
         ("test_2.py", VICTIM),
-    ]);
-    suite
+    ])
 }
 
 /// Everything in the store that may not change.
