@@ -10,7 +10,6 @@ const POLLUTER: &str = "import state\ndef test_a(): state.values.append(1)\n";
 const VICTIM: &str = "import state\ndef test_b(): assert state.values == []\ndef test_c(): pass\n";
 
 fn polluted() -> Suite {
-    
     Suite::with(&[
         ("state.py", "values = []\n"),
         ("conftest.py", ""),
