@@ -41,7 +41,9 @@ pub fn samples_of(record: &Record, command: [u8; 32]) -> Vec<UnitSample> {
     let clean =
         |unit: u32, count: usize| count == 1 && record.units[unit as usize].settled.is_none();
     let mut leases: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for (index, lease) in record.leases.iter().enumerate() {
+    // A lease that was given back before it began took nothing.
+    let begun = |(_, lease): &(usize, &crate::record::Lease)| lease.begun.is_some();
+    for (index, lease) in record.leases.iter().enumerate().filter(begun) {
         leases.entry(lease.unit).or_default().push(index as u64 + 1);
     }
     leases
