@@ -331,6 +331,24 @@ impl Run {
         }
     }
 
+    /// Asks for everything of a lease that has not started.
+    pub(super) fn revoke(&mut self, shard: u32, lease: u64) {
+        let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
+        self.append(Body::Revoked(l::Revoked {
+            lease,
+            generation,
+            from: 0,
+        }));
+        let slot = self.record.shards[shard as usize].slot;
+        let command = Command::Revoke {
+            slot,
+            lease,
+            generation,
+            from: 0,
+        };
+        self.send_to_shard(shard, command);
+    }
+
     /// Takes back what waits behind a long unit while another slot has nothing to do.
     fn take_back(&mut self, now: Micros) {
         if self.record.stopped.is_some()
@@ -354,23 +372,8 @@ impl Run {
         if self.works[work as usize].alone.is_some() {
             return;
         }
-        let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
-        self.append(Body::Revoked(l::Revoked {
-            lease,
-            generation,
-            from: 0,
-        }));
         self.shards[shard as usize].revoking = Some(lease);
-        let slot = self.record.shards[shard as usize].slot;
-        self.send_to_shard(
-            shard,
-            Command::Revoke {
-                slot,
-                lease,
-                generation,
-                from: 0,
-            },
-        );
+        self.revoke(shard, lease);
     }
 
     pub(super) fn process_ended(

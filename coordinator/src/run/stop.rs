@@ -1,6 +1,6 @@
 //! Ending a run early: nothing new starts, what runs may finish, the rest is marked as not run.
 
-use super::{Command, Micros, Phase, Run};
+use super::{Micros, Phase, Run};
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 
@@ -39,22 +39,7 @@ impl Run {
             })
             .collect();
         for (shard, lease) in held {
-            let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
-            self.append(Body::Revoked(l::Revoked {
-                lease,
-                generation,
-                from: 0,
-            }));
-            let slot = self.record.shards[shard as usize].slot;
-            self.send_to_shard(
-                shard,
-                Command::Revoke {
-                    slot,
-                    lease,
-                    generation,
-                    from: 0,
-                },
-            );
+            self.revoke(shard, lease);
         }
     }
 }
