@@ -320,7 +320,7 @@ impl Sockets {
         static SESSIONS: AtomicU32 = AtomicU32::new(0);
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         let temporary = match std::env::temp_dir() {
-            long if long.as_os_str().len() > LONG => PathBuf::from("/tmp"),
+            long if long.is_dir() && long.as_os_str().len() > LONG => PathBuf::from("/tmp"),
             fits => fits,
         };
         let path = temporary.join(format!(
