@@ -319,14 +319,16 @@ fn pytests_own_junit_file_and_another_root_are_honoured_run_wide() {
 #[test]
 fn slots_that_cannot_be_made_are_an_infrastructure_fault() {
     let suite = Suite::with(&[GREEN]);
-    let long = "l".repeat(120);
-    std::fs::create_dir(suite.root.join(&long)).unwrap();
-    for (directory, words) in [
-        ("nowhere", "error: the local agent failed"),
-        (&long, "could not be started"),
-    ] {
+    let run_in = |directory: &str| {
         let mut run = suite.run_command(&["-j", "2"], &pytest(&[]));
         run.env("TMPDIR", suite.root.join(directory));
-        suite.start(run).end().exits(3).says(&[words]);
-    }
+        suite.start(run).end()
+    };
+    run_in("nowhere")
+        .exits(3)
+        .says(&["error: the local agent failed"]);
+    // A name that leaves no room for a socket's path is no reason to fail.
+    let long = "l".repeat(120);
+    std::fs::create_dir(suite.root.join(&long)).unwrap();
+    run_in(&long).exits(0);
 }

@@ -18,10 +18,19 @@ pub(super) fn recognises(command: &[String]) -> bool {
 /// Where pytest's own arguments begin: behind a word `pytest` or `py.test`, with whatever wrapper in front of it, or
 /// behind `-m pytest`.
 fn behind_pytest(command: &[String]) -> Option<usize> {
+    /// Options of wrappers whose value may be the word pytest without its being started.
+    const TAKE_A_VALUE: [&str; 6] = [
+        "--with",
+        "--from",
+        "--group",
+        "--only-group",
+        "--extra",
+        "--package",
+    ];
     let is_pytest = |word: &str| matches!(word.rsplit('/').next(), Some("pytest" | "py.test"));
     command.iter().enumerate().find_map(|(at, word)| {
-        let named = is_pytest(word)
-            && (at == 0 || command[at - 1] == "-m" || !command[at - 1].starts_with('-'));
+        let named =
+            is_pytest(word) && (at == 0 || !TAKE_A_VALUE.contains(&command[at - 1].as_str()));
         named.then_some(at + 1)
     })
 }
