@@ -289,6 +289,15 @@ impl Slot {
 
     fn events(&mut self) {
         let Some(live) = &mut self.live else { return };
+        // Nothing that a process says after it broke the protocol counts.
+        if live
+            .killed
+            .as_ref()
+            .is_some_and(|killed| killed.cause == Cause::Protocol)
+        {
+            live.buffer.clear();
+            return;
+        }
         let context = live::Context {
             slot: self.setup.slot,
             incarnation: self.incarnation,
