@@ -35,7 +35,7 @@ class Lease:
 class Ledger:
     def __init__(self, report, scenario, expect, timings, owns):
         """`expect(lease)` gives the rule and the cases that the lease must declare, or None while nothing is known;
-        `owns(pid)` says whether a pid belongs to the runner; `timings` collects (us by the runner, us as received)."""
+        `owns(pid)` says whether a pid belongs to the runner; `timings` collects (us by the runner, us as received, when)."""
         self.report, self.scenario, self.expect, self.timings, self.owns = report, scenario, expect, timings, owns
         self.leases = {}
         self.strangers = {}
@@ -242,7 +242,7 @@ class Ledger:
         lease.states[index] = "ended"
         lease.outcomes[index] = event["outcome"]
         if self.open == (lease.number, index):
-            self.timings.append((event["at"] - self.started_at[0], seen - self.started_at[1]))
+            self.timings.append((event["at"] - self.started_at[0], seen - self.started_at[1], seen))
             self.open, self.waiting = None, False
 
     def on_close(self, event, _seen):

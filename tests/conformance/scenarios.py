@@ -7,6 +7,7 @@ import os
 
 from rules import RULES
 from session import Abandoned, Session, encode
+from stalls import Stalls
 
 REVOKES = ("revoke-answered", "returned-cases", "returned-started", "returned-runs", "returned-all", "revoke-closed")
 LISTS = ("listed", "unit-unique", "unit-same", "unit-size")
@@ -28,6 +29,7 @@ class Conformance:
         self.listed = []
         self.can = None
         self.timings = []
+        self.stalls = Stalls()
         self.log_tail = ""
 
     def session(self, scenario, **slots):
@@ -74,8 +76,8 @@ class Conformance:
 
     def judge_timings(self):
         """A case that took 40 ms by the runner's clock must not arrive as start and end at once. One late wake-up of
-        this checker looks the same, so that three of them and half of all must."""
-        long_cases = [(took, seen) for took, seen in self.timings if took >= 40_000]
+        this checker looks the same, so that three of them and half of all must, and none while the machine stalled."""
+        long_cases = [(took, seen) for took, seen, at in self.timings if took >= 40_000 and not self.stalls.touches(at - took, at)]
         if len(long_cases) < 3:
             self.report.unseen(["start-reaches"], "fewer than three cases ran for 40 ms")
             return
