@@ -2,8 +2,8 @@
 
 use crate::record::Outcome;
 use crate::run::{
-    CaseEnded, CaseText, Command, EndCause, Fact, FactBody, InFlight, LeaseCommand, Level,
-    ProcessEnded, ProcessStarted, RefusedReason, RunningCase,
+    CaseEnded, CaseKey, CaseText, Command, EndCause, Fact, FactBody, Farewell, InFlight,
+    LeaseCommand, Level, ProcessEnded, ProcessStarted, RefusedReason, RunningCase,
 };
 use evenkeel_proto::{ledger as l, v1};
 use evenkeel_schedule::Micros;
@@ -35,6 +35,10 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             notes: started.notes,
             max_fail: started.max_fail,
             junit: started.junit,
+            closing: started.closing,
+            finish: started.finish,
+            durations: started.durations,
+            durations_min: Micros(started.durations_min_us),
         }),
         In::ProcessRefused(refused) => FactBody::ProcessRefused {
             reason: match refused.reason() {
@@ -77,9 +81,11 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
                     class: case.class,
                     file: case.file,
                     line: case.line,
+                    group: case.group,
                 })
                 .collect(),
             more: declared.more,
+            instead: declared.instead.into_iter().map(case_key).collect(),
         },
         In::CaseEnded(ended) => FactBody::CaseEnded(CaseEnded {
             lease: ended.lease,
@@ -111,6 +117,17 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             level: level(log.level)?,
             text: log.text,
         },
+        In::Warnings(warnings) => FactBody::Warnings {
+            list: warnings
+                .list
+                .into_iter()
+                .map(|warning| l::Warned {
+                    text: warning.text,
+                    cases: warning.cases,
+                })
+                .collect(),
+        },
+        In::Concluded(_) => FactBody::Concluded,
         In::SlotClosed(_) => FactBody::SlotClosed,
     };
     Ok(Fact {
@@ -153,7 +170,34 @@ fn process_ended(ended: v1::ProcessEnded) -> Result<ProcessEnded, WireError> {
         }),
         explanation: ended.explanation,
         stderr_tail: ended.stderr_tail,
+        farewell: ended.farewell.map(|farewell| Farewell {
+            failed: farewell
+                .failed
+                .into_iter()
+                .map(|objection| (objection.message, objection.detail))
+                .collect(),
+            summary: farewell
+                .summary
+                .into_iter()
+                .map(|summary| (summary.title, summary.text))
+                .collect(),
+            carry: farewell.carry,
+        }),
     })
+}
+
+fn case_key(key: v1::CaseKey) -> CaseKey {
+    CaseKey {
+        id: key.id,
+        occurrence: key.occurrence,
+    }
+}
+
+fn case_key_out(key: CaseKey) -> v1::CaseKey {
+    v1::CaseKey {
+        id: key.id,
+        occurrence: key.occurrence,
+    }
 }
 
 fn outcome(value: i32) -> Result<Outcome, WireError> {
@@ -246,12 +290,13 @@ pub(crate) struct Opening {
 }
 
 pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMessage {
-    let key = |key: crate::run::CaseKey| v1::CaseKey {
-        id: key.id,
-        occurrence: key.occurrence,
-    };
+    let key = case_key_out;
     let body = match command {
-        Command::Open { slots, shards } => {
+        Command::Open {
+            slots,
+            shards,
+            max_fail,
+        } => {
             let (slots, first) = opening
                 .identity
                 .map_or((slots, 0), |(shard, slots)| (slots, shard));
@@ -267,6 +312,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
                         shard: shard + first,
                     })
                     .collect(),
+                max_fail,
             })
         }
         Command::List { slot } => Out::List(v1::List { slot }),
@@ -300,6 +346,14 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
         }),
         Command::Idle { slot } => Out::Idle(v1::Idle { slot }),
         Command::Recycle { slot } => Out::Recycle(v1::Recycle { slot }),
+        Command::Conclude { slot } => Out::Conclude(v1::Conclude { slot }),
+        Command::Finish { slot, carried } => Out::Finish(v1::Finish {
+            slot,
+            carried: carried
+                .into_iter()
+                .map(|(shard, carry)| v1::Carried { shard, carry })
+                .collect(),
+        }),
         Command::Close { abort } => Out::CloseRun(v1::CloseRun {
             run: opening.run.clone(),
             abort,

@@ -31,6 +31,8 @@ struct Slot {
     /// It can run units now; until then it is counted on, and gets none.
     ready: bool,
     running: Option<(u32, Micros)>,
+    /// What is known to be left of it: at that time, so much.
+    left: Option<(Micros, Micros)>,
     queued: VecDeque<u32>,
 }
 
@@ -106,7 +108,33 @@ impl Dispatcher {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.queued.retain(|&queued| queued != unit);
             slot.running = Some((unit, now));
+            slot.left = None;
         }
+    }
+
+    /// So much is left of what the slot has at work, from closer by than the unit's weight can tell.
+    pub fn progress(&mut self, slot: u32, now: Micros, left: Micros) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.left = Some((now, left));
+        }
+    }
+
+    /// When the slot should have ended what it holds.
+    pub fn free(&self, slot: u32, now: Micros) -> Micros {
+        self.slots
+            .get(&slot)
+            .map_or(now, |slot| self.free_at(slot, now))
+    }
+
+    /// When all slots would end if what they hold and what is waiting could be spread evenly over them.
+    pub fn level(&self, now: Micros) -> Micros {
+        let held: Micros = self
+            .slots
+            .values()
+            .map(|slot| self.free_at(slot, now) - now)
+            .sum();
+        let all = held + self.scaled(self.waiting_total);
+        now + Micros(all.0 / self.slots.len().max(1) as u64)
     }
 
     pub fn finished(&mut self, slot: u32, unit: u32, now: Micros) {
@@ -118,6 +146,7 @@ impl Dispatcher {
             && running == unit
         {
             state.running = None;
+            state.left = None;
             if let Some(weight) = self.weights.get(&unit).filter(|weight| !weight.known) {
                 self.guessed += weight.expected;
                 self.observed += now - since;
@@ -175,7 +204,10 @@ impl Dispatcher {
         let candidates = self.slots.iter().filter_map(|(slot, state)| {
             let (running, since) = state.running?;
             let last = state.queued.back()?;
-            let wait = self.residue(running, since, now);
+            let wait = match state.left {
+                Some((at, left)) => left - (now - at),
+                None => self.residue(running, since, now),
+            };
             (wait >= WORTH_TAKING).then_some((wait, *slot, *last))
         });
         candidates.max().map(|(_, slot, unit)| (slot, unit))
@@ -241,9 +273,11 @@ impl Dispatcher {
     }
 
     fn free_at(&self, slot: &Slot, now: Micros) -> Micros {
-        let running = slot.running.map_or(Micros::ZERO, |(unit, since)| {
-            self.expected(unit) - (now - since)
-        });
+        let running = match (slot.running, slot.left) {
+            (Some(_), Some((at, left))) => left - (now - at),
+            (Some((unit, since)), None) => self.expected(unit) - (now - since),
+            (None, _) => Micros::ZERO,
+        };
         let queued: Micros = slot.queued.iter().map(|&unit| self.expected(unit)).sum();
         now + running + queued
     }

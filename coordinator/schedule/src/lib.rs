@@ -8,10 +8,12 @@ mod bound;
 mod dispatch;
 mod estimate;
 mod plan;
+mod split;
 mod time;
 
 pub use bound::{Bound, SlotCapacity, lower_bound};
 pub use dispatch::{Dispatcher, Weight};
 pub use estimate::{Estimate, Sample, UnitFacts, estimate};
 pub use plan::{Plan, lpt, multifit, plan};
+pub use split::{Piece, Split, split};
 pub use time::Micros;

@@ -1,6 +1,7 @@
 //! A test case, its attempts and its final verdict.
 
 use super::ApplyError;
+use crate::run::CaseKey;
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;
 use std::fmt;
@@ -145,6 +146,8 @@ pub struct CaseLabels {
     pub class: Box<str>,
     pub file: Box<str>,
     pub line: u32,
+    /// Cases of one unit with the same group are never run in different places; empty for none.
+    pub group: Box<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -171,14 +174,18 @@ pub(super) fn owner(lease: u64) -> Result<u32, ApplyError> {
 
 impl Case {
     pub(super) fn declared(case: &l::Case, owner: u32) -> Case {
-        let plain =
-            case.name.is_empty() && case.class.is_empty() && case.file.is_empty() && case.line == 0;
+        let plain = case.name.is_empty()
+            && case.class.is_empty()
+            && case.file.is_empty()
+            && case.line == 0
+            && case.group.is_empty();
         let labels = (!plain).then(|| {
             Box::new(CaseLabels {
                 name: case.name.as_str().into(),
                 class: case.class.as_str().into(),
                 file: case.file.as_str().into(),
                 line: case.line,
+                group: case.group.as_str().into(),
             })
         });
         Case {
@@ -218,6 +225,19 @@ impl Case {
     pub(super) fn settle(&mut self, verdict: Verdict, reason: &str) {
         self.verdict = Some(verdict);
         self.reason = Some(reason.into());
+    }
+
+    pub fn key(&self) -> CaseKey {
+        CaseKey {
+            id: self.id.to_string(),
+            occurrence: self.occurrence,
+        }
+    }
+
+    /// The group that it must not be separated from.
+    pub fn group(&self) -> Option<&str> {
+        let group = &*self.labels.as_ref()?.group;
+        (!group.is_empty()).then_some(group)
     }
 
     pub fn is_owned_by(&self, lease: u64) -> bool {

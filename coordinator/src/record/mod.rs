@@ -68,6 +68,8 @@ pub struct Lease {
     pub generation: u32,
     /// The lease is for this case only.
     pub alone: Option<u32>,
+    /// Just these cases of the unit, by number; empty where it has all that no other lease has.
+    pub named: Box<[u32]>,
     pub expected: Micros,
     pub begun: Option<Begun>,
     /// For each declared index the number of the case in its unit.
@@ -115,6 +117,11 @@ pub struct Record {
     pub listed: bool,
     pub notes: Vec<l::Noted>,
     pub stopped: Option<l::Stopped>,
+    /// Why the framework fails the run although no test did.
+    pub objections: Vec<l::Objected>,
+    /// What the framework printed at its end, and the warnings that it collected.
+    pub summaries: Vec<l::Summarised>,
+    pub warnings: Vec<l::Warned>,
     pub closed: Option<l::Closed>,
     pub evidence: u64,
     /// When the last batch was written, on the run's clock.
@@ -232,6 +239,15 @@ impl Record {
             Body::Closed(closed) => self.closed = Some(closed.clone()),
             Body::Evidence(_) => self.evidence += 1,
             Body::Returned(returned) => self.apply_returned(returned)?,
+            Body::Objected(objected) => self.objections.push(objected.clone()),
+            Body::Summarised(summary) => self.summaries.push(summary.clone()),
+            Body::Warned(warned) => {
+                let known = self.warnings.iter_mut();
+                match known.into_iter().find(|known| known.text == warned.text) {
+                    Some(known) => known.cases.extend_from_slice(&warned.cases),
+                    None => self.warnings.push(warned.clone()),
+                }
+            }
         }
         Ok(())
     }
@@ -251,6 +267,7 @@ impl Record {
             shard: leased.shard,
             generation: leased.generation,
             alone: leased.alone,
+            named: leased.named.as_slice().into(),
             expected: Micros(leased.expected_us.into()),
             begun: None,
             cases: Vec::new(),

@@ -75,6 +75,8 @@ pub enum FactBody {
         lease: u64,
         cases: Vec<l::Case>,
         more: bool,
+        /// Where a case that the lease names is not there: what the unit has in this process.
+        instead: Vec<CaseKey>,
     },
     CaseEnded(CaseEnded),
     UnitClosed {
@@ -98,6 +100,11 @@ pub enum FactBody {
         level: Level,
         text: String,
     },
+    Warnings {
+        list: Vec<l::Warned>,
+    },
+    /// The slot has no process any more, as it was asked.
+    Concluded,
     SlotClosed,
 }
 
@@ -114,6 +121,12 @@ pub struct ProcessStarted {
     pub notes: Vec<String>,
     pub max_fail: u32,
     pub junit: String,
+    /// The framework may have something to say at its end: the verdict waits for that.
+    pub closing: bool,
+    /// When all processes have ended, one more has to conclude the run as a whole.
+    pub finish: bool,
+    pub durations: u32,
+    pub durations_min: Micros,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +152,18 @@ pub struct ProcessEnded {
     pub explanation: String,
     /// The end of what it wrote to standard error.
     pub stderr_tail: String,
+    pub farewell: Option<Farewell>,
+}
+
+/// What a framework says at the end of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Farewell {
+    /// Why it fails the run although no test did: a line, and the long text.
+    pub failed: Vec<(String, String)>,
+    /// What it would print: title and text.
+    pub summary: Vec<(String, String)>,
+    /// For the process that concludes the run, opaque.
+    pub carry: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +266,8 @@ pub enum Command {
     Open {
         slots: u32,
         shards: Vec<(u32, u32)>,
+        /// How many failures end the run, if that is known already.
+        max_fail: Option<u32>,
     },
     List {
         slot: u32,
@@ -257,6 +284,15 @@ pub enum Command {
     },
     Recycle {
         slot: u32,
+    },
+    /// End the process: nothing more will be run on it.
+    Conclude {
+        slot: u32,
+    },
+    /// Start a process that concludes the run as a whole: pairs of shard and what its process carried.
+    Finish {
+        slot: u32,
+        carried: Vec<(u32, String)>,
     },
     Close {
         abort: bool,

@@ -52,6 +52,7 @@ impl Run {
             command: Command::Open {
                 slots,
                 shards: pairs,
+                max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
             },
         });
     }
@@ -157,7 +158,20 @@ impl Run {
                 }
             }
             FactBody::UnitBegun { lease } => self.unit_begun(shard, lease, at),
-            FactBody::Declared { lease, cases, more } => self.declared(shard, lease, cases, more),
+            FactBody::Declared {
+                lease,
+                cases,
+                more,
+                instead,
+            } => {
+                self.declared(shard, lease, cases, more);
+                if !instead.is_empty() {
+                    self.note_instead(shard, lease, &instead);
+                }
+                if !more {
+                    self.note_declared(at, shard, lease);
+                }
+            }
             FactBody::CaseEnded(ended) => {
                 let started = self.run_time(agent, ended.started, now);
                 self.case_ended(now, shard, at, started, ended);
@@ -178,7 +192,9 @@ impl Run {
                     self.dispatcher.finished(shard, work, at);
                 }
             }
+            FactBody::Warnings { list } => self.warned(list),
             FactBody::Log { level, text } => self.note_once(level, &text),
+            FactBody::Concluded => self.shards[shard as usize].concluding = false,
             FactBody::SlotClosed => {
                 if !self.shards[shard as usize].gone {
                     self.shard_gone(now, shard);
@@ -215,8 +231,12 @@ impl Run {
             at_us: at.0,
             junit: started.junit,
             max_fail: started.max_fail,
+            durations: started.durations,
+            durations_min_us: started.durations_min.0,
         }));
         let state = &mut self.shards[shard as usize];
+        state.closing |= started.closing;
+        state.finish |= started.finish;
         if !state.ready && !state.gone {
             state.ready = true;
             self.dispatcher.open(shard);
@@ -444,6 +464,8 @@ impl Run {
             ended.ordinal,
             text,
         );
+        let unit = self.record.lease(ended.lease).map_or(0, |lease| lease.unit);
+        self.note_case_ended(shard, unit, ended.case, at);
         self.shards[shard as usize].long_case = None;
         self.stop_at_max_fail(now);
     }
@@ -465,7 +487,6 @@ impl Run {
             .lease(lease)
             .expect("attempts are made under a lease on record")
             .unit;
-        self.units[unit as usize].attempts += 1;
         let incarnation = self.record.shards[shard as usize]
             .processes
             .last()

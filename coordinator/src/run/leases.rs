@@ -2,8 +2,8 @@
 
 use super::facts::Times;
 use super::{
-    BREAKS, CaseKey, CaseText, Command, EndCause, KILLS, LeaseCommand, Level, Micros, ProcessEnded,
-    Run, RunningCase, Work,
+    BREAKS, CaseKey, CaseText, Command, EndCause, KILLS, LeaseCommand, Level, Micros, Part, Place,
+    ProcessEnded, Run, RunningCase, Work,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -53,12 +53,23 @@ impl Run {
     }
 
     fn lease(&mut self, shard: u32, work: u32) {
-        let Work { unit, alone } = self.works[work as usize];
-        if alone.is_none() {
-            self.returned.retain(|(of, _)| *of != unit);
-        }
+        let Work { unit, part, .. } = self.works[work as usize].clone();
         let lease = self.record.leases.len() as u64 + 1;
         let expected = self.weight(work).expected;
+        let left = |number: &u32| {
+            self.verdict_of(unit, *number).is_none() && !self.kills.contains_key(&(unit, *number))
+        };
+        if !matches!(part, Part::Rest) && self.open_of(work).is_empty() {
+            // Something else has decided its cases meanwhile.
+            self.dispatcher.finished(shard, work, Micros::ZERO);
+            self.work_done(work);
+            return;
+        }
+        let (alone, named) = match part {
+            Part::Rest => (None, Vec::new()),
+            Part::Named(cases) => (None, cases.into_iter().filter(left).collect()),
+            Part::Alone(number) => (Some(number), Vec::new()),
+        };
         self.append(Body::Leased(l::Leased {
             lease,
             generation: 1,
@@ -66,29 +77,24 @@ impl Run {
             shard,
             alone,
             expected_us: u32::try_from(expected.0).unwrap_or(u32::MAX),
+            named: named.clone(),
         }));
         let on_record = &self.record.units[unit as usize];
-        let key = |number: u32| {
-            let case = &on_record.cases[number as usize];
-            CaseKey {
-                id: case.id.to_string(),
-                occurrence: case.occurrence,
-            }
-        };
-        // The rest of a unit is everything but what has a verdict or is leased alone.
+        let key = |number: u32| on_record.cases[number as usize].key();
+        let only: Vec<CaseKey> = named.into_iter().chain(alone).map(key).collect();
+        // The rest of a unit is everything but what has a verdict or is somebody else's.
         let taken = |number: &u32| {
             let case = &on_record.cases[*number as usize];
-            case.verdict().is_some() || case.is_owned() || self.kills.contains_key(&(unit, *number))
+            case.verdict().is_some()
+                || case.is_owned()
+                || self.kills.contains_key(&(unit, *number))
+                || self.parted.contains(&(unit, *number))
         };
-        let (only, skip) = match alone {
-            Some(number) => (vec![key(number)], Vec::new()),
-            None => (
-                Vec::new(),
-                (0..on_record.cases.len() as u32)
-                    .filter(taken)
-                    .map(key)
-                    .collect(),
-            ),
+        let skip = if only.is_empty() {
+            let numbers = 0..on_record.cases.len() as u32;
+            numbers.filter(taken).map(key).collect()
+        } else {
+            Vec::new()
         };
         let slot = self.record.shards[shard as usize].slot;
         let unit = on_record.name.to_string();
@@ -149,6 +155,7 @@ impl Run {
                 shard,
                 alone: None,
                 expected_us: 0,
+                named: Vec::new(),
             }));
             let (only, skip, ends) = (scripted.only, Vec::new(), self.shards[shard as usize].ends);
             let command = LeaseCommand {
@@ -194,6 +201,11 @@ impl Run {
         }
         let unit = self.works[work as usize].unit as usize;
         self.units[unit].open -= 1;
+        if let Part::Named(cases) = &self.works[work as usize].part {
+            for number in cases {
+                self.parted.remove(&(unit as u32, *number));
+            }
+        }
         if self.units[unit].open == 0 {
             self.units_done += 1;
         }
@@ -226,8 +238,12 @@ impl Run {
         let open = self.open_cases(lease);
         self.end_lease(shard, lease, Reason::Closed, at, setup);
         self.dispatcher.finished(shard, work, now);
-        self.shards[shard as usize].unit = None;
-        let Work { unit, alone } = self.works[work as usize];
+        let state = &mut self.shards[shard as usize];
+        state.unit = None;
+        state.place = Place::default();
+        let loaded = &mut self.units[self.works[work as usize].unit as usize].setup;
+        *loaded = setup.max(*loaded);
+        let Work { unit, part, .. } = self.works[work as usize].clone();
         for number in open {
             self.settle(
                 unit,
@@ -236,14 +252,14 @@ impl Run {
                 "its unit closed without a result for it",
             );
         }
-        if alone.is_none() && self.record.stopped.is_none() && self.settings.script.is_none() {
-            if self.returned.iter().any(|(of, _)| *of == unit) {
-                self.work_again(work);
-                return;
+        if self.record.stopped.is_none() && self.settings.script.is_none() {
+            match &part {
+                Part::Rest => self.miss_undeclared(unit),
+                Part::Named(cases) => self.miss_named(unit, lease, cases),
+                Part::Alone(_) => {}
             }
-            self.miss_undeclared(unit);
         }
-        if self.record.units[unit as usize].declared || alone.is_some() {
+        if self.record.units[unit as usize].declared {
             self.work_done(work);
         } else {
             // A lease that closes without a declaration is a runner that broke its protocol; the agent ends such runners.
@@ -265,9 +281,11 @@ impl Run {
             .iter()
             .enumerate()
             .filter(|(number, case)| {
+                let key = (unit, *number as u32);
                 case.verdict().is_none()
                     && !case.is_owned()
-                    && !self.kills.contains_key(&(unit, *number as u32))
+                    && !self.kills.contains_key(&key)
+                    && !self.parted.contains(&key)
             })
             .map(|(number, _)| number as u32)
             .collect();
@@ -278,6 +296,20 @@ impl Run {
                 Verdict::Error,
                 "the unit declared this case at first and not when it was loaded again: its cases differ from process to process",
             );
+        }
+    }
+
+    /// A named part has been run: what it names and has no verdict is not there in the process that ran it.
+    fn miss_named(&mut self, unit: u32, lease: u64, cases: &[u32]) {
+        let why = self.differences.remove(&lease);
+        let why = why.unwrap_or_else(|| {
+            "the unit declared this case in one process and not in another".to_owned()
+        });
+        for &number in cases {
+            let alone = self.kills.contains_key(&(unit, number));
+            if self.verdict_of(unit, number).is_none() && !alone {
+                self.settle(unit, Some(number), Verdict::Error, &why);
+            }
         }
     }
 
@@ -321,30 +353,29 @@ impl Run {
                     }
                 }
             }
-            // They go up again when the lease that gave them back has closed.
+            None if numbers.is_empty() => {}
             None => {
-                self.returned
-                    .extend(numbers.iter().map(|number| (unit, *number)));
-                let cases = numbers;
+                let cases = numbers.clone();
                 self.append(Body::Returned(l::Returned { lease, cases }));
+                self.part(now, shard, work, numbers);
             }
         }
     }
 
-    /// Asks for everything of a lease that has not started.
-    pub(super) fn revoke(&mut self, shard: u32, lease: u64) {
+    /// Asks for everything of a lease from this position on that has not started.
+    pub(super) fn revoke(&mut self, shard: u32, lease: u64, from: u32) {
         let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
         self.append(Body::Revoked(l::Revoked {
             lease,
             generation,
-            from: 0,
+            from,
         }));
         let slot = self.record.shards[shard as usize].slot;
         let command = Command::Revoke {
             slot,
             lease,
             generation,
-            from: 0,
+            from,
         };
         self.send_to_shard(shard, command);
     }
@@ -369,11 +400,11 @@ impl Run {
         let Some(&(lease, _)) = lease.filter(|_| state.revoking.is_none()) else {
             return;
         };
-        if self.works[work as usize].alone.is_some() {
+        if matches!(self.works[work as usize].part, Part::Alone(_)) {
             return;
         }
         self.shards[shard as usize].revoking = Some(lease);
-        self.revoke(shard, lease);
+        self.revoke(shard, lease, 0);
     }
 
     pub(super) fn process_ended(
@@ -394,8 +425,10 @@ impl Run {
         state.unit = None;
         state.long_case = None;
         state.waiting = false;
+        state.place = Place::default();
         let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
-        if ended.cause == EndCause::Finished {
+        self.take_farewell(shard, &ended);
+        if ended.cause == EndCause::Finished || self.is_concluding() {
             return;
         }
         self.shards[shard as usize].ends += 1;
@@ -501,10 +534,7 @@ impl Run {
                     &format!("{id}: {}; it runs again, once and alone", ended.explanation),
                 );
                 let work = self.works.len() as u32;
-                self.works.push(Work {
-                    unit,
-                    alone: Some(number),
-                });
+                self.works.push(Work::new(unit, Part::Alone(number)));
                 self.units[unit as usize].open += 1;
                 self.work_again(work);
             }
@@ -547,44 +577,51 @@ impl Run {
             self.attempt(shard, lease, 0, Outcome::Error, times, 0, text);
             return;
         }
-        let open: Vec<u32> = (0..self.record.units[unit as usize].cases.len() as u32)
-            .filter(|&number| self.verdict_of(unit, number).is_none())
-            .collect();
-        for number in open {
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        for number in self.open_of(work) {
             self.settle(unit, Some(number), Verdict::Error, &text.message);
+        }
+    }
+
+    /// The known cases of a work that have no verdict and are not to run alone.
+    fn open_of(&self, work: u32) -> Vec<u32> {
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let known = 0..self.record.units[*unit as usize].cases.len() as u32;
+        let open = |number: &u32| self.verdict_of(*unit, *number).is_none();
+        let alone = |number: &u32| self.kills.contains_key(&(*unit, *number));
+        match part {
+            Part::Alone(number) => [*number].into_iter().filter(open).collect(),
+            Part::Named(cases) => {
+                let cases = cases.iter().copied();
+                cases.filter(|n| open(n) && !alone(n)).collect()
+            }
+            Part::Rest => known
+                .filter(|n| open(n) && !alone(n) && !self.parted.contains(&(*unit, *n)))
+                .collect(),
         }
     }
 
     /// Whether anything of a work that had begun is without a verdict.
     fn is_left(&self, work: u32) -> bool {
-        let Work { unit, alone } = self.works[work as usize];
-        match alone {
-            Some(number) => self.verdict_of(unit, number).is_none(),
-            None => {
-                let on_record = &self.record.units[unit as usize];
-                !on_record.declared
-                    || on_record.cases.iter().enumerate().any(|(number, case)| {
-                        case.verdict().is_none() && !self.kills.contains_key(&(unit, number as u32))
-                    })
-            }
-        }
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let unknown = matches!(part, Part::Rest) && !self.record.units[*unit as usize].declared;
+        unknown || !self.open_of(work).is_empty()
     }
 
     /// A lease whose process died under it. What is left of its work goes up again, as long as that leads anywhere.
     fn after_break(&mut self, work: u32) {
-        let Work { unit, alone } = self.works[work as usize];
+        let unit = self.works[work as usize].unit;
         if !self.is_left(work) {
             self.work_done(work);
             return;
         }
-        let state = &mut self.units[unit as usize];
-        if state.attempts == state.attempts_at_last_break {
-            state.breaks += 1;
-        } else {
-            // Something came of it: a result, or a case that is to blame.
-            state.breaks = 0;
-        }
-        state.attempts_at_last_break = state.attempts;
+        let left = self.open_of(work).len();
+        let state = &mut self.works[work as usize];
+        // Something came of it where less is left: a result, or a case that is to blame.
+        let stuck = state.left_at_break.replace(left) == Some(left) || left == 0;
+        state.breaks = if stuck { state.breaks + 1 } else { 1 };
         if state.breaks < BREAKS {
             self.work_again(work);
             return;
@@ -592,11 +629,7 @@ impl Run {
         let name = self.record.units[unit as usize].name.to_string();
         let why = format!("{name} lost {BREAKS} processes in a row without finishing a test");
         self.note(Level::Error, &why);
-        let open: Vec<u32> = (0..self.record.units[unit as usize].cases.len() as u32)
-            .filter(|&number| {
-                self.verdict_of(unit, number).is_none() && alone.is_none_or(|only| only == number)
-            })
-            .collect();
+        let open = self.open_of(work);
         if open.is_empty() {
             self.settle(unit, None, Verdict::Error, &why);
         }
@@ -613,7 +646,12 @@ impl Run {
         state.ready = false;
         state.unit = None;
         state.long_case = None;
+        state.place = Place::default();
+        let unheard = std::mem::take(&mut state.concluding);
         let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
+        if unheard {
+            self.miss_farewell(shard, "its agent is gone");
+        }
         self.dispatcher.close(shard);
         for (lease, work) in held {
             let begun = self

@@ -4,14 +4,16 @@
 //! and what the ledger holds cannot differ. It does no IO and reads no clock. Beside the record it keeps only what dies
 //! with the process: who is connected, what the dispatcher holds, what was promised to whom.
 
+mod conclude;
 mod event;
 mod facts;
 mod leases;
+mod split;
 mod stop;
 
 pub use event::{
     AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
-    FactBody, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, RefusedReason,
+    FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, RefusedReason,
     RunningCase, Show,
 };
 
@@ -37,6 +39,8 @@ const WITHOUT_AGENTS: Micros = Micros::from_millis(60_000);
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub samples: HashMap<String, Vec<Sample>>,
+    /// Of the units that may be too long to stay whole: what each case takes.
+    pub cases: HashMap<String, HashMap<CaseKey, Micros>>,
     /// Digest of everything in `samples`: plans are equal where manifest, digest and seed are.
     pub digest: [u8; 32],
 }
@@ -64,11 +68,36 @@ pub struct Settings {
     pub script: Option<Script>,
 }
 
-/// A piece for the dispatcher: all that is left of a unit, or one case alone.
-#[derive(Clone, Copy, Debug)]
+/// A piece for the dispatcher.
+#[derive(Clone, Debug)]
 struct Work {
     unit: u32,
-    alone: Option<u32>,
+    part: Part,
+    /// How often in a row it lost its process, with so many cases left.
+    breaks: u32,
+    left_at_break: Option<usize>,
+}
+
+impl Work {
+    fn new(unit: u32, part: Part) -> Work {
+        Work {
+            unit,
+            part,
+            breaks: 0,
+            left_at_break: None,
+        }
+    }
+}
+
+/// Which cases of a unit a work has.
+#[derive(Clone, Debug)]
+enum Part {
+    /// All that no other work has. The first is of this kind, so that a case nobody knew is run.
+    Rest,
+    /// These, in the unit's order.
+    Named(Vec<u32>),
+    /// This one, in a process of its own.
+    Alone(u32),
 }
 
 #[derive(Debug)]
@@ -99,15 +128,36 @@ struct ShardState {
     unit: Option<(String, Micros)>,
     long_case: Option<(String, Micros)>,
     waiting: bool,
+    place: Place,
+    /// Its process is asked to come to its end, and the verdict waits for what it says.
+    concluding: bool,
+    closing: bool,
+    finish: bool,
+    /// What each of its processes carries for the one that concludes the run.
+    carried: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// How far a shard has come in the lease that it has at work.
+#[derive(Debug, Default)]
+struct Place {
+    /// When all its cases had been declared.
+    declared: Option<Micros>,
+    /// How many of them have ended.
+    done: u32,
+    /// When the last one ended.
+    since: Micros,
+}
+
+#[derive(Clone, Debug, Default)]
 struct UnitState {
-    breaks: u32,
-    attempts_at_last_break: u32,
-    attempts: u32,
     /// Works that are waiting or leased.
     open: u32,
+    /// What each of its cases should take, by number; empty where no history tells.
+    times: Vec<Micros>,
+    /// What a case of it took on average in this run.
+    usual: Option<Micros>,
+    /// What loading it took, the longest seen in this run.
+    setup: Micros,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +167,10 @@ enum Phase {
     /// The listing is on its way into the store.
     Storing,
     Running,
+    /// Nothing is left to run; the processes come to their end.
+    Concluding,
+    /// This shard's process concludes the run as a whole.
+    Finishing(u32),
     Closed,
 }
 
@@ -139,8 +193,14 @@ pub struct Run {
     listing_complete: bool,
     failed_listings: u32,
     kills: BTreeMap<(u32, u32), u32>,
-    /// Cases that were given back and are in no lease yet.
-    returned: BTreeSet<(u32, u32)>,
+    /// Cases that a named part has, waiting or leased.
+    parted: BTreeSet<(u32, u32)>,
+    /// What each case took, of the units that may be too long.
+    case_times: HashMap<u32, HashMap<CaseKey, Micros>>,
+    /// Of leases whose process has other cases than the one before: what differs.
+    differences: HashMap<u64, String>,
+    /// When it is worth looking again for something to split.
+    next_split: Micros,
     texts: HashMap<[u8; 32], (u64, u32)>,
     texts_end: u64,
     totals: Totals,
@@ -150,6 +210,8 @@ pub struct Run {
     without_agents: Option<Micros>,
     told_lonely: bool,
     refused: Option<(String, String)>,
+    /// What the framework says at the end of the run did not come.
+    unconcluded: bool,
     shown: Vec<String>,
     script_position: Vec<(usize, usize)>,
     // What the current step has produced so far.
@@ -176,7 +238,10 @@ impl Run {
             listing_complete: false,
             failed_listings: 0,
             kills: BTreeMap::new(),
-            returned: BTreeSet::new(),
+            parted: BTreeSet::new(),
+            case_times: HashMap::new(),
+            differences: HashMap::new(),
+            next_split: Micros::ZERO,
             texts: HashMap::new(),
             texts_end: 0,
             totals: Totals::default(),
@@ -186,6 +251,7 @@ impl Run {
             without_agents: None,
             told_lonely: false,
             refused: None,
+            unconcluded: false,
             shown: Vec::new(),
             script_position: Vec::new(),
             entries: Vec::new(),
@@ -279,10 +345,15 @@ impl Run {
         } else {
             None
         };
+        let split = (self.phase == Phase::Running && self.could_split() && self.has_unstarted())
+            .then(|| self.next_split.max(now + Micros(1)));
         let abort = self.stop_at.filter(|_| !self.aborted);
         let lonely = self.without_agents.map(|since| since + WITHOUT_AGENTS);
         let first = self.awaits_first_agent().then_some(FIRST_AGENT);
-        [dispatch, abort, lonely, first].into_iter().flatten().min()
+        [dispatch, split, abort, lonely, first]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn awaits_first_agent(&self) -> bool {
@@ -315,7 +386,14 @@ impl Run {
             Phase::Listing => self.ask_for_listing(),
             Phase::Running => {
                 self.hand_out(now);
+                self.split_at_the_end(now);
                 if self.works_open() == 0 {
+                    self.conclude(now);
+                }
+            }
+            Phase::Concluding => self.finish(now),
+            Phase::Finishing(shard) => {
+                if !self.shards[shard as usize].concluding {
                     self.close(now);
                 }
             }
@@ -346,7 +424,7 @@ impl Run {
         if self.phase != Phase::Listing {
             return;
         }
-        let Some(history) = self.history.take() else {
+        let Some(mut history) = self.history.take() else {
             return;
         };
         let units = std::mem::take(&mut self.listing);
@@ -370,7 +448,11 @@ impl Run {
         }
         self.units = vec![UnitState::default(); units.len()];
         self.works = (0..units.len() as u32)
-            .map(|unit| Work { unit, alone: None })
+            .map(|unit| Work::new(unit, Part::Rest))
+            .collect();
+        self.case_times = (0..)
+            .zip(&units)
+            .filter_map(|(number, unit)| Some((number, history.cases.remove(&unit.name)?)))
             .collect();
         self.append(Body::Listed(l::Listed { units }));
 
@@ -405,20 +487,23 @@ impl Run {
     }
 
     fn weight(&self, work: u32) -> Weight {
-        let Work { unit, alone } = self.works[work as usize];
-        let estimate = self.estimates[unit as usize];
-        if alone.is_some() {
-            let small = estimate.setup + Micros::from_millis(1);
-            return Weight {
-                expected: small,
-                order: small,
-                known: true,
-            };
-        }
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let estimate = self.estimates[*unit as usize];
+        let expected = match part {
+            Part::Rest => {
+                return Weight {
+                    expected: estimate.work + estimate.setup,
+                    order: estimate.order,
+                    known: estimate.known,
+                };
+            }
+            Part::Named(cases) => self.setup_of(*unit) + self.expected_of(*unit, cases),
+            Part::Alone(_) => estimate.setup + Micros::from_millis(1),
+        };
         Weight {
-            expected: estimate.work + estimate.setup,
-            order: estimate.order,
-            known: estimate.known,
+            expected,
+            order: expected,
+            known: true,
         }
     }
 
@@ -438,7 +523,7 @@ impl Run {
         self.without_agents = None;
         match self.phase {
             Phase::Listing | Phase::Storing => self.phase = Phase::Running,
-            Phase::Running | Phase::Closed => {}
+            Phase::Running | Phase::Concluding | Phase::Finishing(_) | Phase::Closed => {}
         }
         self.dispatcher.drain();
         self.units.iter_mut().for_each(|unit| unit.open = 0);
@@ -470,14 +555,14 @@ impl Run {
 
         let totals = self.record.totals();
         let schedule = self.record.schedule();
-        let incomplete = totals.lost + totals.not_run > 0 || !self.record.listed;
+        let incomplete =
+            totals.lost + totals.not_run > 0 || !self.record.listed || self.unconcluded;
         let interrupted = stopped.as_ref().is_some_and(|stopped| stopped.interrupted);
-        let (verdict, exit_code, message) = if totals.failures() > 0 {
-            (
-                "red",
-                1,
-                stopped.map(|stopped| stopped.reason).unwrap_or_default(),
-            )
+        let objection = self.record.objections.first();
+        let (verdict, exit_code, message) = if totals.failures() > 0 || objection.is_some() {
+            let reason = stopped.map(|stopped| stopped.reason);
+            let objection = objection.map(|objection| objection.message.clone());
+            ("red", 1, objection.or(reason).unwrap_or_default())
         } else if let Some((message, _)) = &self.refused {
             ("incomplete", 2, message.clone())
         } else if interrupted {
@@ -641,6 +726,7 @@ impl Run {
                 Phase::Listing | Phase::Storing => "listing",
                 Phase::Running if self.record.stopped.is_some() => "stopping",
                 Phase::Running => "running",
+                Phase::Concluding | Phase::Finishing(_) => "concluding",
                 Phase::Closed => "closed",
             },
         }

@@ -39,7 +39,7 @@ impl Run {
             })
             .collect();
         for (shard, lease) in held {
-            self.revoke(shard, lease);
+            self.revoke(shard, lease, 0);
         }
     }
 }

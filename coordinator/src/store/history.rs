@@ -4,15 +4,20 @@
 //! outcomes, in the list's order.
 
 use super::StoreError;
-use crate::record::{Outcome, Record};
-use crate::run::History;
+use crate::record::{Lease, Outcome, Record};
+use crate::run::{CaseKey, History};
+use evenkeel_proto::ledger::lease_ended::Reason;
 use evenkeel_schedule::{Micros, Sample};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Estimates look this many runs back.
 const RUNS: u32 = 10;
+/// Bytes of a case's sample.
+const SAMPLE: usize = 5;
+/// A unit that takes more than a slot's fair share, divided by this, may have to be split: what its cases take is read too.
+const SHARES: u64 = 4;
 
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
@@ -36,67 +41,92 @@ pub struct UnitSample {
     pub samples: Vec<u8>,
 }
 
-/// The samples of a run that is over. A unit that lost a process on its way tells nothing about its duration.
+/// The samples of a run that is over. A unit that lost a process on its way tells nothing about its duration; one that
+/// was split tells what all of its parts took, with one set-up.
 pub fn samples_of(record: &Record, command: [u8; 32]) -> Vec<UnitSample> {
-    let clean =
-        |unit: u32, count: usize| count == 1 && record.units[unit as usize].settled.is_none();
-    let mut leases: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    let mut leases: BTreeMap<u32, Vec<&Lease>> = BTreeMap::new();
     // A lease that was given back before it began took nothing.
-    let begun = |(_, lease): &(usize, &crate::record::Lease)| lease.begun.is_some();
-    for (index, lease) in record.leases.iter().enumerate().filter(begun) {
-        leases.entry(lease.unit).or_default().push(index as u64 + 1);
+    for lease in record.leases.iter().filter(|lease| lease.begun.is_some()) {
+        leases.entry(lease.unit).or_default().push(lease);
     }
     leases
         .into_iter()
-        .filter(|(unit, leases)| clean(*unit, leases.len()))
-        .filter_map(|(unit, leases)| {
-            let lease = record.lease(leases[0])?;
-            let ended = lease.ended?;
-            if lease.begun.is_none()
-                || ended.reason != evenkeel_proto::ledger::lease_ended::Reason::Closed
-            {
-                return None;
-            }
-            let unit = &record.units[unit as usize];
-            if unit.cases.iter().any(|case| case.last_attempt().is_none()) {
-                return None;
-            }
-            let agent = &record.agents[record.shards[lease.shard as usize].agent as usize];
-            let mut case_list = Vec::new();
-            let mut samples = Vec::with_capacity(unit.cases.len() * 5);
-            for case in &unit.cases {
-                case_list.extend((case.id.len() as u32).to_le_bytes());
-                case_list.extend(case.id.as_bytes());
-                case_list.extend(case.occurrence.to_le_bytes());
-                let attempt = case.last_attempt()?;
-                samples.push(match attempt.outcome {
-                    Outcome::Passed => 1,
-                    Outcome::Failed => 2,
-                    Outcome::Error | Outcome::Killed => 3,
-                    Outcome::Skipped => 4,
-                });
-                samples.extend(
-                    u32::try_from(attempt.duration.0)
-                        .unwrap_or(u32::MAX)
-                        .to_le_bytes(),
-                );
-            }
-            Some(UnitSample {
-                query: HistoryQuery {
-                    project: record.opened.project.clone(),
-                    suite: record.opened.suite.clone(),
-                    command,
-                    environment_class: agent.environment_class.clone(),
-                    slots: record.shards.len() as u32,
-                },
-                unit: unit.name.to_string(),
-                work: lease.span() - ended.setup,
-                setup: ended.setup,
-                case_list,
-                samples,
-            })
-        })
+        .filter_map(|(unit, leases)| sample_of(record, unit, &leases, command))
         .collect()
+}
+
+fn sample_of(
+    record: &Record,
+    unit: u32,
+    leases: &[&Lease],
+    command: [u8; 32],
+) -> Option<UnitSample> {
+    let unit = &record.units[unit as usize];
+    if unit.settled.is_some() {
+        return None;
+    }
+    let mut work = Micros::ZERO;
+    let mut setup = Micros::ZERO;
+    for lease in leases {
+        let ended = lease.ended?;
+        if ended.reason != Reason::Closed {
+            return None;
+        }
+        work += lease.span() - ended.setup;
+        // A part whose slot had the unit loaded already paid less.
+        setup = setup.max(ended.setup);
+    }
+    let shard = &record.shards[leases.first()?.shard as usize];
+    let agent = &record.agents[shard.agent as usize];
+    let mut case_list = Vec::new();
+    let mut samples = Vec::with_capacity(unit.cases.len() * SAMPLE);
+    for case in &unit.cases {
+        case_list.extend((case.id.len() as u32).to_le_bytes());
+        case_list.extend(case.id.as_bytes());
+        case_list.extend(case.occurrence.to_le_bytes());
+        let attempt = case.last_attempt()?;
+        samples.push(match attempt.outcome {
+            Outcome::Passed => 1,
+            Outcome::Failed => 2,
+            Outcome::Error | Outcome::Killed => 3,
+            Outcome::Skipped => 4,
+        });
+        let took = u32::try_from(attempt.duration.0).unwrap_or(u32::MAX);
+        samples.extend(took.to_le_bytes());
+    }
+    Some(UnitSample {
+        query: HistoryQuery {
+            project: record.opened.project.clone(),
+            suite: record.opened.suite.clone(),
+            command,
+            environment_class: agent.environment_class.clone(),
+            slots: record.shards.len() as u32,
+        },
+        unit: unit.name.to_string(),
+        work,
+        setup,
+        case_list,
+        samples,
+    })
+}
+
+/// Reads back what [`sample_of`] wrote: each case and its duration.
+fn cases_of(case_list: &[u8], samples: &[u8]) -> Option<HashMap<CaseKey, Micros>> {
+    let mut cases = HashMap::new();
+    let mut rest = case_list;
+    for sample in samples.chunks_exact(SAMPLE) {
+        let (length, behind) = rest.split_first_chunk::<4>()?;
+        let (id, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let (occurrence, behind) = behind.split_first_chunk::<4>()?;
+        rest = behind;
+        let key = CaseKey {
+            id: String::from_utf8(id.to_vec()).ok()?,
+            occurrence: u32::from_le_bytes(*occurrence),
+        };
+        let took = u32::from_le_bytes(sample[1..].try_into().ok()?);
+        cases.insert(key, Micros(took.into()));
+    }
+    Some(cases)
 }
 
 pub(super) async fn save(
@@ -137,7 +167,7 @@ pub(super) async fn load(
     query: &HistoryQuery,
 ) -> Result<History, StoreError> {
     let rows = sqlx::query(
-        "SELECT unit, work_us, setup_us, command, environment_class, slots FROM history
+        "SELECT unit, work_us, setup_us, command, environment_class, slots, id FROM history
          WHERE project = ?1 AND suite = ?2 AND run IN
            (SELECT DISTINCT run FROM history WHERE project = ?1 AND suite = ?2 ORDER BY run DESC LIMIT ?3)
          ORDER BY id DESC",
@@ -145,16 +175,17 @@ pub(super) async fn load(
     .bind(&query.project)
     .bind(&query.suite)
     .bind(RUNS)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
 
     // Of each unit only the samples that were taken under the most similar circumstances.
-    let mut best: BTreeMap<String, (u8, Vec<Sample>)> = BTreeMap::new();
+    let mut best: BTreeMap<String, (u8, Vec<Sample>, i64)> = BTreeMap::new();
     for row in rows {
         let (unit, work, setup): (String, i64, i64) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let (command, class, slots): (Vec<u8>, String, u32) =
             (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        let id = row.try_get(6)?;
         let likeness = 4 * u8::from(command == query.command)
             + 2 * u8::from(class == query.environment_class)
             + u8::from(slots == query.slots);
@@ -162,16 +193,16 @@ pub(super) async fn load(
             work: Micros(work as u64),
             setup: Micros(setup as u64),
         };
-        let entry = best.entry(unit).or_insert((likeness, Vec::new()));
+        let entry = best.entry(unit).or_insert((likeness, Vec::new(), id));
         if likeness > entry.0 {
-            *entry = (likeness, vec![sample]);
+            *entry = (likeness, vec![sample], id);
         } else if likeness == entry.0 {
             entry.1.push(sample);
         }
     }
 
     let mut hasher = blake3::Hasher::new();
-    for (unit, (_, samples)) in &best {
+    for (unit, (_, samples, _)) in &best {
         hasher
             .update(unit.as_bytes())
             .update(&[0])
@@ -182,11 +213,33 @@ pub(super) async fn load(
                 .update(&sample.setup.0.to_le_bytes());
         }
     }
+    let newest = |samples: &[Sample]| samples.first().map_or(Micros::ZERO, |s| s.work);
+    let total: Micros = best.values().map(|(_, samples, _)| newest(samples)).sum();
+    let long = Micros(total.0 / (SHARES * u64::from(query.slots.max(1))));
+    let mut cases = HashMap::new();
+    for (unit, (_, samples, id)) in &best {
+        if newest(samples) <= long {
+            continue;
+        }
+        let row = sqlx::query(
+            "SELECT case_lists.cases, history.samples FROM history
+             JOIN case_lists ON case_lists.digest = history.cases WHERE history.id = ?",
+        )
+        .bind(id)
+        .fetch_one(&mut *connection)
+        .await?;
+        let (list, took): (Vec<u8>, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        hasher.update(&list).update(&took);
+        if let Some(known) = cases_of(&list, &took) {
+            cases.insert(unit.clone(), known);
+        }
+    }
     Ok(History {
         samples: best
             .into_iter()
-            .map(|(unit, (_, samples))| (unit, samples))
+            .map(|(unit, (_, samples, _))| (unit, samples))
             .collect(),
+        cases,
         digest: *hasher.finalize().as_bytes(),
     })
 }

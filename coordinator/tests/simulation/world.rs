@@ -3,10 +3,11 @@
 use evenkeel_coordinator::record::{Outcome, Record, Verdict};
 use evenkeel_coordinator::run::{
     AgentId, AgentJoined, CaseEnded, CaseKey, Command, Effect, EndCause, Event, Fact, FactBody,
-    History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Run, RunningCase, Settings,
+    Farewell, History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Run, RunningCase,
+    Settings,
 };
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::Micros;
+use evenkeel_schedule::{Micros, Sample};
 use prost::Message;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -41,7 +42,20 @@ enum Behaviour {
 struct ModelUnit {
     name: String,
     cases: Vec<(Behaviour, u64)>,
+    /// Every fourth case belongs to one of two groups.
+    grouped: bool,
     kills_loader: bool,
+}
+
+impl ModelUnit {
+    fn group(&self, case: usize) -> String {
+        let grouped = self.grouped && case.is_multiple_of(4);
+        if grouped {
+            format!("g{}", case % 8)
+        } else {
+            String::new()
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +121,13 @@ pub struct World {
     closed: bool,
     stopped: bool,
     lies: bool,
+    losses: bool,
     listing_stored: bool,
+    /// Processes have something to say at their end, and the run as a whole is to be concluded.
+    closing: bool,
+    finish: bool,
+    carried: Vec<String>,
+    finished: Option<Vec<String>>,
     texts: u64,
     /// The latest arrival on each way, so that messages keep their order.
     arrivals: HashMap<(usize, bool), u64>,
@@ -119,9 +139,10 @@ impl World {
         let units: Vec<ModelUnit> = (0..random.usize(0..12))
             .map(|unit| ModelUnit {
                 name: format!("dir{}/unit{unit}", unit % 3),
-                cases: (0..random.usize(0..9))
+                cases: (0..cases(&mut random))
                     .map(|_| (behaviour(&mut random, faults), random.u64(10..400_000)))
                     .collect(),
+                grouped: random.u32(0..3) == 0,
                 kills_loader: faults.crashes && random.u32(0..15) == 0,
             })
             .collect();
@@ -132,6 +153,8 @@ impl World {
             suite: "s".into(),
             ..Default::default()
         };
+        let (closing, finish) = (random.bool(), random.bool());
+        let history = history(&mut random, &units);
         let (run, effects) = Run::open(opened, Settings::default());
         let mut world = World {
             random,
@@ -148,12 +171,17 @@ impl World {
             closed: false,
             stopped: false,
             lies: faults.lies,
+            losses: faults.losses > 0,
             listing_stored: false,
+            closing,
+            finish,
+            carried: Vec::new(),
+            finished: None,
             texts: 0,
             arrivals: HashMap::new(),
         };
         world.perform(effects);
-        world.schedule(5, Happening::ToRun(Event::History(History::default())));
+        world.schedule(5, Happening::ToRun(Event::History(history)));
         let agents = faults.losses as usize + 1 + world.random.usize(0..2);
         for agent in 0..agents {
             let slots = world.random.usize(1..4);
@@ -312,6 +340,9 @@ impl World {
     }
 
     fn tell(&mut self, agent: usize, slot: usize, body: FactBody) {
+        if std::env::var_os("EVENKEEL_TALK").is_some() {
+            eprintln!("{} <- {agent}/{slot}: {body:?}", self.now);
+        }
         let sequence = self.agents[agent].sequence;
         self.agents[agent].sequence += 1;
         let fact = Fact {
@@ -334,6 +365,9 @@ impl World {
     }
 
     fn command(&mut self, agent: usize, command: Command) {
+        if std::env::var_os("EVENKEEL_TALK").is_some() {
+            eprintln!("{} -> {agent}: {command:?}", self.now);
+        }
         match command {
             Command::Open { shards, .. } => {
                 for (slot, _) in shards {
@@ -377,6 +411,22 @@ impl World {
             Command::Revoke {
                 slot, lease, from, ..
             } => self.revoke(agent, slot as usize, lease, from),
+            Command::Conclude { slot } => {
+                let state = &mut self.agents[agent].slots[slot as usize];
+                assert!(state.running.is_none(), "concluded while it works");
+                state.closed = true;
+                if state.up {
+                    self.says_goodbye(agent, slot as usize);
+                }
+                self.tell(agent, slot as usize, FactBody::Concluded);
+            }
+            Command::Finish { slot, carried } => {
+                assert!(self.finished.is_none(), "the run is finished twice");
+                self.finished = Some(carried.into_iter().map(|(_, carry)| carry).collect());
+                self.agents[agent].slots[slot as usize].ordinal = 0;
+                self.says_goodbye(agent, slot as usize);
+                self.tell(agent, slot as usize, FactBody::Concluded);
+            }
             Command::Close { abort } => {
                 self.agents[agent].closing = true;
                 for slot in 0..self.agents[agent].slots.len() {
@@ -415,6 +465,10 @@ impl World {
             notes: Vec::new(),
             max_fail: 0,
             junit: String::new(),
+            closing: self.closing,
+            finish: self.closing && self.finish,
+            durations: 0,
+            durations_min: Micros::ZERO,
         };
         self.tell(agent, slot, FactBody::ProcessStarted(started));
         self.advance(agent, slot);
@@ -439,10 +493,7 @@ impl World {
         match state.queue.pop_front() {
             None => {}
             Some(Item::Recycle) => {
-                let ended = ended(state.incarnation, EndCause::Finished, None);
-                state.incarnation += 1;
-                state.up = false;
-                self.tell(agent, slot, FactBody::ProcessEnded(ended));
+                self.says_goodbye(agent, slot);
                 self.start(agent, slot);
             }
             Some(Item::Lease(lease)) => self.begin(agent, slot, lease),
@@ -471,6 +522,7 @@ impl World {
             .iter()
             .map(|&case| l::Case {
                 id: key(case).id,
+                group: self.units[unit].group(case),
                 ..l::Case::default()
             })
             .collect();
@@ -493,6 +545,7 @@ impl World {
                 lease: lease.lease,
                 cases: declared,
                 more: false,
+                instead: Vec::new(),
             },
         );
         self.next_case(agent, slot);
@@ -618,6 +671,23 @@ impl World {
         self.tell(agent, slot, FactBody::ProcessEnded(ended));
     }
 
+    /// A planned end. A process that ran something has something for the one that concludes the run.
+    fn says_goodbye(&mut self, agent: usize, slot: usize) {
+        let state = &mut self.agents[agent].slots[slot];
+        let mut ended = ended(state.incarnation, EndCause::Finished, None);
+        if state.ordinal > 0 {
+            let carry = format!("{agent}/{slot}/{}", state.incarnation);
+            self.carried.push(carry.clone());
+            ended.farewell = Some(Farewell {
+                carry,
+                ..Farewell::default()
+            });
+        }
+        state.incarnation += 1;
+        state.up = false;
+        self.tell(agent, slot, FactBody::ProcessEnded(ended));
+    }
+
     fn revoke(&mut self, agent: usize, slot: usize, lease: u64, from: u32) {
         let state = &mut self.agents[agent].slots[slot];
         let queued = state
@@ -643,6 +713,14 @@ impl World {
         };
         self.tell(agent, slot, FactBody::Returned { lease, cases, all });
         self.advance(agent, slot);
+    }
+
+    /// No process ever came up.
+    fn lonely(&self) -> bool {
+        self.record
+            .shards
+            .iter()
+            .all(|shard| shard.processes.is_empty())
     }
 
     fn check(&self) {
@@ -717,8 +795,9 @@ impl World {
                 let excused = self.stopped && verdict == Some(Verdict::NotRun);
                 assert!(
                     verdict == Some(wanted) || excused,
-                    "{} {behaviour:?} became {verdict:?} ({index} of unit {number})",
-                    case.id
+                    "{} {behaviour:?} became {verdict:?} ({index} of unit {number}): {:?}",
+                    case.id,
+                    case.reason
                 );
                 red |= verdict.is_some_and(Verdict::is_failure);
                 let decided = case
@@ -734,6 +813,40 @@ impl World {
                 expected_cases += 1;
             }
         }
+        for unit in &self.record.units {
+            let model = self.units.iter().find(|model| *model.name == *unit.name);
+            let crashes = model.is_some_and(|model| {
+                let ends = [
+                    Behaviour::Crash,
+                    Behaviour::KilledOnce,
+                    Behaviour::KilledAlways,
+                ];
+                model.kills_loader
+                    || model
+                        .cases
+                        .iter()
+                        .any(|(behaviour, _)| ends.contains(behaviour))
+            });
+            let mut places: HashMap<&str, u32> = HashMap::new();
+            for case in unit.cases.iter().filter(|_| !crashes && !self.losses) {
+                if let (Some(group), Some(shard)) = (case.group(), self.record.shard_of(case)) {
+                    let place = *places.entry(group).or_insert(shard);
+                    assert_eq!(place, shard, "group {group} of {} was separated", unit.name);
+                }
+            }
+        }
+        let heard = self.carried.clone();
+        if let Some(finished) = &self.finished {
+            let mut finished = finished.clone();
+            finished.sort();
+            assert!(finished.iter().all(|carry| heard.contains(carry)));
+            assert!(
+                self.losses || finished.len() == heard.len(),
+                "{finished:?} of {heard:?}"
+            );
+        } else {
+            assert!(!(self.closing && self.finish) || self.losses || self.stopped || self.lonely());
+        }
         let incomplete =
             self.record.totals().not_run + self.record.totals().lost > 0 || !self.record.listed;
         let wanted = if red {
@@ -742,6 +855,8 @@ impl World {
             130
         } else if incomplete {
             3
+        } else if self.losses && self.closing && self.finish && closed.exit_code == 3 {
+            3 // the last agents were lost before the run was concluded as a whole
         } else if expected_cases == 0 {
             4
         } else {
@@ -765,6 +880,42 @@ impl World {
     }
 }
 
+/// Mostly few, now and then so many that the unit is split.
+fn cases(random: &mut fastrand::Rng) -> usize {
+    if random.u32(0..4) == 0 {
+        random.usize(9..60)
+    } else {
+        random.usize(0..9)
+    }
+}
+
+/// What earlier runs tell of some of the units, more or less right.
+fn history(random: &mut fastrand::Rng, units: &[ModelUnit]) -> History {
+    let mut history = History::default();
+    for unit in units {
+        if random.bool() {
+            continue;
+        }
+        let mut known = HashMap::new();
+        for (case, (_, duration)) in unit.cases.iter().enumerate() {
+            let key = CaseKey {
+                id: format!("{}::{case}", unit.name),
+                occurrence: 0,
+            };
+            known.insert(key, Micros(duration * random.u64(50..200) / 100));
+        }
+        let sample = Sample {
+            work: known.values().copied().sum(),
+            setup: Micros(random.u64(0..50_000)),
+        };
+        history.samples.insert(unit.name.clone(), vec![sample]);
+        if random.u32(0..4) > 0 {
+            history.cases.insert(unit.name.clone(), known);
+        }
+    }
+    history
+}
+
 fn behaviour(random: &mut fastrand::Rng, faults: Faults) -> Behaviour {
     let kinds = if faults.crashes { 30 } else { 20 };
     match random.u32(0..kinds) {
@@ -785,5 +936,6 @@ fn ended(incarnation: u32, cause: EndCause, in_flight: Option<InFlight>) -> Proc
         in_flight,
         explanation: "it died".into(),
         stderr_tail: String::new(),
+        farewell: None,
     }
 }

@@ -1,0 +1,143 @@
+//! The end of a run on which the framework has a word to say: processes are brought to their end and heard before the
+//! verdict, and one more process concludes what concerns all of them (the coverage of the whole, for example).
+
+use super::{Command, EndCause, Level, Micros, Phase, ProcessEnded, Run};
+use evenkeel_proto::ledger as l;
+use l::Warned;
+use l::entry::Body;
+
+/// So many tests are remembered for a warning.
+const CASES_OF_A_WARNING: usize = 10;
+
+impl Run {
+    pub(super) fn is_concluding(&self) -> bool {
+        matches!(self.phase, Phase::Concluding | Phase::Finishing(_))
+    }
+
+    /// Everything has been run. The verdict follows at once, unless the framework wants to be heard.
+    pub(super) fn conclude(&mut self, now: Micros) {
+        let interrupted = self
+            .record
+            .stopped
+            .as_ref()
+            .is_some_and(|stopped| stopped.interrupted);
+        let wanted = self.shards.iter().any(|shard| shard.closing);
+        if !wanted || interrupted || self.refused.is_some() {
+            self.close(now);
+            return;
+        }
+        self.phase = Phase::Concluding;
+        for shard in 0..self.shards.len() as u32 {
+            let state = &mut self.shards[shard as usize];
+            if !state.gone {
+                state.concluding = true;
+                let slot = self.record.shards[shard as usize].slot;
+                self.send_to_shard(shard, Command::Conclude { slot });
+            }
+        }
+        self.finish(now);
+    }
+
+    /// Once all processes have been heard, one concludes the whole where that is wanted.
+    pub(super) fn finish(&mut self, now: Micros) {
+        if self.shards.iter().any(|shard| shard.concluding) {
+            return;
+        }
+        let wanted = self.shards.iter().any(|shard| shard.finish) && self.settings.script.is_none();
+        if !wanted {
+            self.close(now);
+            return;
+        }
+        let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
+            self.unconcluded = true;
+            self.note(
+                Level::Error,
+                "no slot is left that could conclude the run as a whole",
+            );
+            self.close(now);
+            return;
+        };
+        let carried = (0..)
+            .zip(&mut self.shards)
+            .flat_map(|(shard, state)| {
+                let carried = std::mem::take(&mut state.carried);
+                carried.into_iter().map(move |carry| (shard, carry))
+            })
+            .collect();
+        self.phase = Phase::Finishing(shard as u32);
+        self.shards[shard].concluding = true;
+        let slot = self.record.shards[shard].slot;
+        self.send_to_shard(shard as u32, Command::Finish { slot, carried });
+    }
+
+    /// What a process that ended said at its end.
+    pub(super) fn take_farewell(&mut self, shard: u32, ended: &ProcessEnded) {
+        let state = &mut self.shards[shard as usize];
+        let awaited = state.concluding;
+        if let Some(farewell) = &ended.farewell {
+            if !farewell.carry.is_empty() {
+                state.carried.push(farewell.carry.clone());
+            }
+            for (message, detail) in &farewell.failed {
+                self.object(shard, message, detail);
+            }
+            for (title, text) in &farewell.summary {
+                self.append(Body::Summarised(l::Summarised {
+                    shard,
+                    title: title.clone(),
+                    text: text.clone(),
+                }));
+            }
+        }
+        if !awaited {
+            return;
+        }
+        match ended.cause {
+            EndCause::Finished => {}
+            EndCause::KilledFromOutside => self.miss_farewell(shard, &ended.explanation),
+            EndCause::Died | EndCause::Deadline | EndCause::Protocol | EndCause::Ended => {
+                let message = format!(
+                    "slot {} failed after its last test: {}",
+                    shard + 1,
+                    ended.explanation
+                );
+                self.object(shard, &message, &ended.stderr_tail);
+            }
+        }
+    }
+
+    fn object(&mut self, shard: u32, message: &str, detail: &str) {
+        let known = &self.record.objections;
+        if known.iter().any(|objection| objection.message == message) {
+            return;
+        }
+        self.append(Body::Objected(l::Objected {
+            shard,
+            message: message.to_owned(),
+            detail: detail.to_owned(),
+        }));
+    }
+
+    /// A process was lost after its last test. Its tests stand; a run that could not be concluded as a whole does not.
+    pub(super) fn miss_farewell(&mut self, shard: u32, why: &str) {
+        self.unconcluded |= matches!(self.phase, Phase::Finishing(_));
+        let text = format!(
+            "slot {} was lost after its last test ({why}): what its framework would have said at its end is not known",
+            shard + 1
+        );
+        self.note(Level::Warning, &text);
+    }
+
+    pub(super) fn warned(&mut self, list: Vec<Warned>) {
+        for warning in list {
+            let known = self
+                .record
+                .warnings
+                .iter()
+                .find(|known| known.text == warning.text);
+            if known.is_none_or(|known| known.cases.len() < CASES_OF_A_WARNING) {
+                self.append(Body::Warned(warning));
+            }
+        }
+    }
+}

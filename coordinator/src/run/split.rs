@@ -1,0 +1,342 @@
+//! Long units: when cases that have not started are taken back from their slot, and what becomes of them.
+//!
+//! A unit is split only after a process declared its cases: the lease that declared them shrinks, and what it gives back
+//! goes up again as named parts. So every case is in exactly one part, and the first lease, which loaded the unit without
+//! a list, has run or given back whatever was there.
+
+use super::{CaseKey, Micros, Part, Run, Work};
+use evenkeel_schedule::{Piece, split};
+use std::collections::{BTreeSet, HashMap};
+
+/// Less than this is not worth a part of its own.
+const WORTH: Micros = Micros::from_millis(20);
+/// With more to hand out, a slot may end this much later than the others before its unit is split, in percent of what is left.
+const SLACK_PERCENT: u64 = 2;
+/// How often running units are looked at when a slot has nothing to do.
+const EVERY: Micros = Micros::from_millis(5);
+/// How many cases a message names.
+const NAMED: usize = 3;
+
+/// The running lease of a shard, as far as it has come.
+struct Left {
+    lease: u64,
+    /// Position in the lease's declaration of the first case that may not have started.
+    first: usize,
+    /// Numbers of the cases that have not started.
+    numbers: Vec<u32>,
+    /// What the case at work still takes.
+    residue: Micros,
+    /// All of the above.
+    total: Micros,
+}
+
+impl Run {
+    /// What a case should take: by its history, else like its neighbours.
+    fn case_time(&self, unit: u32, number: u32) -> Micros {
+        let state = &self.units[unit as usize];
+        let known = state.times.get(number as usize).copied();
+        known.unwrap_or_else(|| {
+            let cases = self.record.units[unit as usize].cases.len().max(1) as u64;
+            state
+                .usual
+                .unwrap_or(Micros(self.estimates[unit as usize].work.0 / cases))
+        })
+    }
+
+    pub(super) fn expected_of(&self, unit: u32, cases: &[u32]) -> Micros {
+        cases.iter().map(|&case| self.case_time(unit, case)).sum()
+    }
+
+    /// What loading the unit costs once more.
+    pub(super) fn setup_of(&self, unit: u32) -> Micros {
+        let estimate = self.estimates[unit as usize];
+        let known = if estimate.known {
+            estimate.setup
+        } else {
+            Micros::ZERO
+        };
+        known.max(self.units[unit as usize].setup)
+    }
+
+    /// A lease has declared all its cases.
+    pub(super) fn note_declared(&mut self, now: Micros, shard: u32, lease: u64) {
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        let unit = self.works[work as usize].unit;
+        let begun = self.record.lease(lease).and_then(|lease| lease.begun);
+        let state = &mut self.units[unit as usize];
+        state.setup = state
+            .setup
+            .max(begun.map_or(Micros::ZERO, |begun| now - begun.at));
+        let place = &mut self.shards[shard as usize].place;
+        place.declared = Some(now);
+        place.since = now;
+        place.done = 0;
+        if let Some(known) = self.case_times.remove(&unit) {
+            self.units[unit as usize].times =
+                times(&self.record.units[unit as usize].cases, &known);
+        }
+        let known = !self.units[unit as usize].times.is_empty();
+        if known && matches!(self.works[work as usize].part, Part::Rest) {
+            self.split_if_long(now, shard);
+        }
+    }
+
+    /// The case at this position of a shard's lease has ended.
+    pub(super) fn note_case_ended(&mut self, shard: u32, unit: u32, position: u32, at: Micros) {
+        let place = &mut self.shards[shard as usize].place;
+        place.done = place.done.max(position + 1);
+        place.since = at;
+        if let Some(declared) = place.declared {
+            self.units[unit as usize].usual =
+                Some(Micros((at - declared).0 / u64::from(place.done)));
+        }
+    }
+
+    /// What is left of the lease that a shard has at work.
+    fn left(&self, shard: u32, now: Micros) -> Option<Left> {
+        let state = &self.shards[shard as usize];
+        state.place.declared?;
+        let &(lease, work) = state.leases.front()?;
+        let work = &self.works[work as usize];
+        if state.gone || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
+            return None;
+        }
+        let cases = &self.record.lease(lease)?.cases;
+        let running = state.place.done as usize;
+        let elapsed = now - state.place.since;
+        let residue = cases.get(running).map_or(Micros::ZERO, |&number| {
+            let expected = self.case_time(work.unit, number);
+            // One that is overdue is expected to take as long again as it has been overdue.
+            (expected - elapsed).max(elapsed - expected)
+        });
+        let first = running + 1;
+        let unit = &self.record.units[work.unit as usize];
+        let numbers: Vec<u32> = cases
+            .get(first..)
+            .unwrap_or_default()
+            .iter()
+            .copied()
+            .take_while(|&number| unit.cases[number as usize].is_owned_by(lease))
+            .collect();
+        let total = residue + self.expected_of(work.unit, &numbers);
+        Some(Left {
+            lease,
+            first,
+            numbers,
+            residue,
+            total,
+        })
+    }
+
+    fn pieces(&self, unit: u32, numbers: &[u32], started: &[u32]) -> Vec<Piece> {
+        let cases = &self.record.units[unit as usize].cases;
+        let started: BTreeSet<&str> = started
+            .iter()
+            .filter_map(|&number| cases[number as usize].group())
+            .collect();
+        let mut groups: HashMap<&str, u32> = HashMap::new();
+        let (mut class, mut name) = (0, "");
+        numbers
+            .iter()
+            .map(|&number| {
+                let case = &cases[number as usize];
+                let own = case.labels.as_ref().map_or("", |labels| &labels.class);
+                if own != name {
+                    (class, name) = (class + 1, own);
+                }
+                let next = groups.len() as u32;
+                let group = case.group();
+                Piece {
+                    expected: self.case_time(unit, number),
+                    class,
+                    group: group.map(|group| *groups.entry(group).or_insert(next)),
+                    bound: group.is_some_and(|group| started.contains(group)),
+                }
+            })
+            .collect()
+    }
+
+    fn serving(&self) -> u32 {
+        self.shards.iter().filter(|shard| !shard.gone).count() as u32
+    }
+
+    /// Takes back from a shard what it could not end by the time the others should, if that is worth it.
+    fn split_if_long(&mut self, now: Micros, shard: u32) {
+        let slots = u64::from(self.serving());
+        let Some(left) = self
+            .left(shard, now)
+            .filter(|left| slots > 1 && !left.numbers.is_empty())
+        else {
+            return;
+        };
+        let Some(work) = self.live_work(shard, left.lease) else {
+            return;
+        };
+        let unit = self.works[work as usize].unit;
+        self.dispatcher.progress(shard, now, left.total);
+        let waiting = self.dispatcher.is_waiting();
+        let setup = self.setup_of(unit);
+        let level = self.dispatcher.level(now);
+        let free = self.dispatcher.free(shard, now);
+        let slack = if waiting {
+            WORTH.max(Micros((level - now).0 * SLACK_PERCENT / 100))
+        } else {
+            WORTH
+        };
+        if free - level <= setup + slack {
+            return;
+        }
+        // Each part pays the set-up again, and all slots share that.
+        let share = level + Micros(setup.0 * (slots - 1) / slots);
+        let room = share - now;
+        let started = &self
+            .record
+            .lease(left.lease)
+            .expect("a live lease is on record")
+            .cases[..left.first];
+        let pieces = self.pieces(unit, &left.numbers, started);
+        let parts = (slots - 1) as usize;
+        let Some(split) = split(&pieces, room - left.residue, room - setup, parts) else {
+            return;
+        };
+        let moved: Micros = pieces[split.keep..]
+            .iter()
+            .map(|piece| piece.expected)
+            .sum();
+        if moved <= setup + WORTH {
+            return;
+        }
+        self.shards[shard as usize].revoking = Some(left.lease);
+        self.revoke(shard, left.lease, (left.first + split.keep) as u32);
+    }
+
+    /// With nothing left to hand out and a slot that has nothing to do, the longest running unit is shared.
+    pub(super) fn split_at_the_end(&mut self, now: Micros) {
+        if now < self.next_split || !self.could_split() {
+            return;
+        }
+        self.next_split = now + EVERY;
+        let mut longest: Option<(Micros, u32)> = None;
+        for shard in 0..self.shards.len() as u32 {
+            let Some(left) = self.left(shard, now) else {
+                continue;
+            };
+            self.dispatcher.progress(shard, now, left.total);
+            if !left.numbers.is_empty() && longest.is_none_or(|(most, _)| left.total > most) {
+                longest = Some((left.total, shard));
+            }
+        }
+        if let Some((_, shard)) = longest {
+            self.split_if_long(now, shard);
+        }
+    }
+
+    /// Whether a slot has nothing to do and nothing is waiting for it.
+    pub(super) fn could_split(&self) -> bool {
+        self.record.stopped.is_none()
+            && self.settings.script.is_none()
+            && !self.dispatcher.is_waiting()
+            && (0..self.shards.len() as u32).any(|shard| {
+                let state = &self.shards[shard as usize];
+                state.ready && !state.gone && self.dispatcher.is_free(shard)
+            })
+    }
+
+    /// Whether some running lease has cases that might move.
+    pub(super) fn has_unstarted(&self) -> bool {
+        self.shards.iter().any(|state| {
+            let lease = state
+                .leases
+                .front()
+                .and_then(|(lease, _)| self.record.lease(*lease));
+            state.place.declared.is_some()
+                && state.revoking.is_none()
+                && lease.is_some_and(|lease| lease.cases.len() > state.place.done as usize + 1)
+        })
+    }
+
+    /// Cases that a work gave back go up again, in parts.
+    pub(super) fn part(&mut self, now: Micros, shard: u32, work: u32, numbers: Vec<u32>) {
+        let unit = self.works[work as usize].unit;
+        if let Part::Named(cases) = &mut self.works[work as usize].part {
+            let given: BTreeSet<u32> = numbers.iter().copied().collect();
+            cases.retain(|number| !given.contains(number));
+        }
+        self.parted
+            .extend(numbers.iter().map(|&number| (unit, number)));
+        if let Some(left) = self.left(shard, now) {
+            self.dispatcher.progress(shard, now, left.total);
+        }
+        let slots = self.serving().max(1);
+        let setup = self.setup_of(unit);
+        let total = self.expected_of(unit, &numbers);
+        let level = self.dispatcher.level(now) + Micros((total + setup).0 / u64::from(slots));
+        let pieces = self.pieces(unit, &numbers, &[]);
+        let size = (level - now - setup).max(WORTH);
+        let parts = match split(&pieces, Micros::ZERO, size, slots as usize) {
+            Some(split) if split.keep == 0 => split.parts,
+            _ => vec![(0..numbers.len() as u32).collect()],
+        };
+        for part in parts {
+            let cases = part.iter().map(|&at| numbers[at as usize]).collect();
+            let work = self.works.len() as u32;
+            self.works.push(Work::new(unit, Part::Named(cases)));
+            self.put_up(work);
+        }
+    }
+
+    /// Remembers that a process does not have a case that its lease names, and what it has instead.
+    pub(super) fn note_instead(&mut self, shard: u32, lease: u64, instead: &[CaseKey]) {
+        let Some(on_record) = self.record.lease(lease) else {
+            return;
+        };
+        let unit = &self.record.units[on_record.unit as usize];
+        let known: BTreeSet<CaseKey> = unit.cases.iter().map(|case| case.key()).collect();
+        let here: BTreeSet<&CaseKey> = instead.iter().collect();
+        let only_here: Vec<&str> = instead
+            .iter()
+            .filter(|key| !known.contains(*key))
+            .map(|key| key.id.as_str())
+            .collect();
+        let only_there: Vec<&str> = on_record
+            .named
+            .iter()
+            .map(|&number| &unit.cases[number as usize])
+            .filter(|case| !here.contains(&case.key()))
+            .map(|case| &*case.id)
+            .collect();
+        let text = format!(
+            "{} has other cases in each process: slot {} did not find {}{}. What a suite is parametrised with must not \
+             depend on chance, on time or on the order of a set; or keep the file in one piece (an xdist_group, --dist loadfile)",
+            unit.name,
+            shard + 1,
+            some(&only_there),
+            if only_here.is_empty() {
+                String::new()
+            } else {
+                format!(" and found {} instead", some(&only_here))
+            },
+        );
+        self.differences.insert(lease, text);
+    }
+}
+
+fn some(names: &[&str]) -> String {
+    let shown = names[..names.len().min(NAMED)].join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// What each case takes; those without a sample what the others take on average.
+fn times(cases: &[crate::record::Case], known: &HashMap<CaseKey, Micros>) -> Vec<Micros> {
+    let sum: Micros = known.values().copied().sum();
+    let usual = Micros(sum.0 / known.len().max(1) as u64);
+    cases
+        .iter()
+        .map(|case| known.get(&case.key()).copied().unwrap_or(usual))
+        .collect()
+}
