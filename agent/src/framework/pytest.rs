@@ -7,9 +7,67 @@ use std::io;
 use std::path::{Path, PathBuf};
 use v1::process_refused::Reason;
 
-/// The half of the slot that lives inside pytest.
-const PLUGIN: &str = include_str!("../../runners/pytest/evenkeel_pytest.py");
-const MODULE: &str = "evenkeel_pytest";
+const PACKAGE: &str = "evenkeel_pytest";
+
+/// The half of the slot that lives inside pytest: a package, as (file, text).
+const FILES: &[(&str, &str)] = &[
+    (
+        "__init__.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/__init__.py"),
+    ),
+    (
+        "conversation.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/conversation.py"),
+    ),
+    (
+        "loading.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/loading.py"),
+    ),
+    (
+        "options.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/options.py"),
+    ),
+    (
+        "reports.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/reports.py"),
+    ),
+    (
+        "slot.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/slot.py"),
+    ),
+    (
+        "teardown.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/teardown.py"),
+    ),
+    (
+        "terminal.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/terminal.py"),
+    ),
+    (
+        "text.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/text.py"),
+    ),
+    (
+        "units.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/units.py"),
+    ),
+    (
+        "verdict.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/verdict.py"),
+    ),
+    (
+        "walk.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/walk.py"),
+    ),
+    (
+        "wire.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/wire.py"),
+    ),
+    (
+        "worker.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/worker.py"),
+    ),
+];
 
 pub(super) fn recognises(command: &[String]) -> bool {
     behind_pytest(command).is_some()
@@ -39,7 +97,7 @@ pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io:
     let directory = install(cache, identity.shard)?;
     let mut argv = suite.command.clone();
     if let Some(at) = behind_pytest(&argv) {
-        argv.splice(at..at, ["-p".to_owned(), MODULE.to_owned()]);
+        argv.splice(at..at, ["-p".to_owned(), PACKAGE.to_owned()]);
     }
     let mut environment: Vec<(String, Option<String>)> = suite
         .environment
@@ -79,16 +137,26 @@ pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io:
 /// Puts the plugin where Python can load it. The directory is named by content, so that versions do not disturb each
 /// other and Python's bytecode cache is used again.
 fn install(cache: &Path, shard: u32) -> io::Result<PathBuf> {
-    let digest = blake3::hash(PLUGIN.as_bytes()).to_hex();
-    let directory = cache.join("runners").join(&digest[..16]);
-    let file = directory.join(format!("{MODULE}.py"));
-    if !file.exists() {
-        std::fs::create_dir_all(&directory)?;
-        // Slots of one process, and other processes, may be doing the same.
-        let own = format!("{MODULE}.{}-{shard}.partial", std::process::id());
-        let partial = directory.join(own);
-        std::fs::write(&partial, PLUGIN)?;
-        std::fs::rename(&partial, &file)?;
+    let mut digest = blake3::Hasher::new();
+    for (name, text) in FILES {
+        digest.update(name.as_bytes());
+        digest.update(&text.len().to_le_bytes());
+        digest.update(text.as_bytes());
+    }
+    let directory = cache
+        .join("runners")
+        .join(&digest.finalize().to_hex()[..16]);
+    let package = directory.join(PACKAGE);
+    // File by file, so that one which somebody has cleared away comes back.
+    for (name, text) in FILES {
+        let file = package.join(name);
+        if !file.exists() {
+            std::fs::create_dir_all(&package)?;
+            // Slots of one process, and other processes, may be doing the same.
+            let partial = package.join(format!("{name}.{}-{shard}.partial", std::process::id()));
+            std::fs::write(&partial, text)?;
+            std::fs::rename(&partial, &file)?;
+        }
     }
     Ok(directory)
 }
@@ -136,5 +204,32 @@ mod tests {
         ] {
             assert_eq!(behind_pytest(&words(command)), at, "{command}");
         }
+    }
+
+    #[test]
+    fn the_whole_package_is_embedded_and_old_pythons_can_read_it() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("runners/pytest/evenkeel_pytest");
+        let mut found: Vec<String> = std::fs::read_dir(&source)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".py"))
+            .collect();
+        found.sort();
+        let embedded: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(found, embedded);
+        // pytest rewrites the asserts of what it loads by name, but for files that ask it not to.
+        assert!(
+            FILES
+                .iter()
+                .all(|(_, text)| text.contains("PYTEST_DONT_REWRITE"))
+        );
+
+        const PARSE: &str = "import ast, sys\nfor name in sys.argv[1:]: ast.parse(open(name).read(), name, feature_version=(3, 8))";
+        let parsed = std::process::Command::new("python3")
+            .args(["-c", PARSE])
+            .args(found.iter().map(|name| source.join(name)))
+            .status()
+            .unwrap();
+        assert!(parsed.success(), "not the syntax of Python 3.8");
     }
 }

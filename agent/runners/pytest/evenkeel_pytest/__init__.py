@@ -1,0 +1,67 @@
+"""The half of an Evenkeel slot that lives inside pytest.
+
+The agent starts the user's own command with `-p evenkeel_pytest` behind the word pytest. This plugin then lets pytest set
+itself up as ever, finds the test files without importing them, and runs file by file what the agent leases to it over a socket
+of its own. The conversation is described in docs/runner-protocol.md, which is the authority; words in here (unit, case, lease)
+are meant as there.
+
+The package owns the walk, the loop over leases and the way results take. It deliberately leaves alone how a test is collected,
+set up, run and reported: those are pytest's own hooks, called as pytest calls them, so that an outcome is what pytest alone
+would have said. Nothing is written to the checkout, nothing is installed, nothing but pytest and the standard library is needed.
+
+This file owns the way in: it takes the agent's traces out of the process and registers the slot, which slot.py describes.
+
+Runs on pytest 7 and later, Python 3.8 and later. PYTEST_DONT_REWRITE: there are no asserts in here to explain.
+"""
+
+import atexit
+import os
+import sys
+
+from .slot import Slot
+from .wire import Wire
+
+
+def _clean_environment():
+    """Undoes what the agent had to do to get this package loaded, so that tests and the processes that they start see what plain
+    pytest would show them. Returns the path of the agent's socket, None if there is no agent."""
+    environ = os.environ
+    address = environ.pop("EVENKEEL_SOCKET", None)
+    was = environ.pop("EVENKEEL_PYTHONPATH_WAS", None)
+    if address is None:
+        return None
+    here = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    # Only the first entry is the agent's; somebody may have put the same directory there on purpose.
+    for at, entry in enumerate(sys.path):
+        if entry and os.path.realpath(entry) == here:
+            del sys.path[at]
+            break
+    entries = environ.get("PYTHONPATH", "").split(os.pathsep)
+    entries = [entry for entry in entries if os.path.realpath(entry or os.curdir) != here]
+    if was is not None:
+        environ["PYTHONPATH"] = was
+    elif any(entries):  # a wrapper between the agent and pytest has added some
+        environ["PYTHONPATH"] = os.pathsep.join(entries)
+    else:
+        environ.pop("PYTHONPATH", None)
+    for at in range(len(sys.argv) - 1):
+        if sys.argv[at : at + 2] == ["-p", "evenkeel_pytest"]:
+            del sys.argv[at : at + 2]  # pytest has taken its copy; a test that starts sys.argv again must not need us
+            break
+    return address
+
+
+_address = _clean_environment()
+_wire = Wire(_address) if _address is not None else None
+
+
+def pytest_addoption(parser, pluginmanager):
+    """The first hook that pytest calls, with the plugin hardly loaded: from here on no way out goes unnoticed."""
+    global _wire
+    wire, _wire = _wire, None
+    if wire is not None:
+        config = pluginmanager.get_plugin("pytestconfig")
+        slot = Slot(wire, config)
+        pluginmanager.register(slot, "evenkeel-slot")
+        config.add_cleanup(slot.farewell)
+        atexit.register(slot.farewell)

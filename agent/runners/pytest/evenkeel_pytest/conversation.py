@@ -1,0 +1,148 @@
+"""The conversation with the agent: what it wants, what it is told.
+
+Owns the leases that wait, and the answers that need no pytest (the listing, what goes back). Running a lease is slot.py's.
+PYTEST_DONT_REWRITE
+"""
+
+import collections
+import contextlib
+import json
+import os
+import signal
+
+from .text import CHUNK, TEXT_LIMIT, clean, cut, dumps
+from .units import Lease, Unit
+
+FAREWELL_SECONDS = 10  # what the tear-down may take after the agent has gone
+BROKEN = 3  # exit status where the slot cannot go on; pytest's own "internal error"
+
+
+def typed(value, kind):
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} should be of type {kind.__name__}")
+    return value
+
+
+def case_keys(cases):
+    if cases is None:
+        return None
+    return {(typed(case["id"], str), typed(case.get("n", 0), int)) for case in typed(cases, list)}
+
+
+class Conversation:
+    def __init__(self, wire, units, let_go):
+        self.wire = wire
+        self.units = units  # by name
+        self.let_go = let_go  # gives back what fixtures hold, when the agent has gone
+        self.queue = collections.deque()
+        self.lease = None  # the one at work
+        self.idle = False
+        self.stopping = False
+        self.gone = False  # nothing more is to be said
+
+    def receive(self, wait):
+        """Takes what the agent has sent. Everything that waits to be sent goes out before the slot itself waits."""
+        try:
+            if wait:
+                self.wire.flush()
+            for line in self.wire.receive(wait):
+                self.obey(line)
+        except (EOFError, OSError):
+            self.leave()
+
+    def send(self, line=""):
+        try:
+            self.wire.push(line)
+            self.wire.flush()
+        except OSError:
+            self.leave()
+
+    def obey(self, line):
+        try:
+            operation = json.loads(line)
+            name = operation["op"]
+            if name == "run":
+                wanted = typed(operation["unit"], str)
+                only, skip = (case_keys(operation.get(field)) for field in ("only", "skip"))
+                unit = self.units.get(wanted) or Unit(wanted, wanted)
+                self.queue.append(Lease(typed(operation["lease"], int), unit, only, skip))
+                self.idle = False
+            elif name == "revoke":
+                self.revoke(typed(operation["lease"], int), typed(operation["from"], int))
+            elif name == "list":
+                self.list_units()
+            elif name == "idle":
+                self.idle = True
+            elif name == "stop":
+                self.stopping = True
+            else:
+                raise ValueError(f"no such operation: {name}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.say("error", f"protocol error: {type(error).__name__}: {error} in {line[:200]!r}")
+            self.leave()
+
+    def list_units(self):
+        entries = []
+        for unit in self.units.values():
+            entry = {"unit": unit.name, "path": clean(unit.path)}
+            with contextlib.suppress(OSError):
+                entry["size"] = os.stat(unit.path).st_size
+            entries.append(dumps(entry))
+        self.push_list('{"event":"listed","units":[', entries)
+        self.send()
+
+    def push_list(self, head, entries):
+        """Takes a list to send, in chunks where it is long."""
+        chunk, size = [], 0
+        for entry in entries:
+            if size > CHUNK:
+                self.wire.push(f'{head}{",".join(chunk)}],"more":true}}\n')
+                chunk, size = [], 0
+            chunk.append(entry)
+            size += len(entry)
+        self.wire.push(f'{head}{",".join(chunk)}],"more":false}}\n')
+
+    def revoke(self, number, start):
+        lease = self.lease
+        if lease is not None and lease.number == number:
+            if lease.cases is None:
+                lease.revokes.append(start)
+            else:
+                self.give_back(lease, start)
+            return
+        for lease in self.queue:
+            if lease.number == number:
+                if start > 0:
+                    lease.revokes.append(start)  # which cases these are shows when the unit is loaded
+                else:
+                    self.queue.remove(lease)
+                    self.send(f'{{"event":"returned","lease":{number},"cases":[],"all":true}}\n')
+                return
+        self.send(f'{{"event":"returned","lease":{number},"cases":[],"all":false}}\n')
+
+    def give_back(self, lease, start):
+        start = min(max(start, lease.next), lease.limit)
+        cases = ",".join(map(str, range(start, lease.limit)))
+        lease.limit = start
+        self.send(f'{{"event":"returned","lease":{lease.number},"cases":[{cases}],"all":false}}\n')
+
+    def say(self, level, text):
+        self.send(dumps({"event": "log", "level": level, "text": cut(text, TEXT_LIMIT // 16)}) + "\n")
+
+    def refuse(self, reason, message, hint=None):
+        event = {"event": "refused", "reason": reason, "message": cut(message.strip(), TEXT_LIMIT // 16)}
+        if hint:
+            event["hint"] = hint
+        self.send(dumps(event) + "\n")
+
+    def leave(self):
+        """The agent has gone, or talks nonsense: there is nobody to report to. What the fixtures hold is still given back."""
+        if not self.wire.ours():
+            return
+        self.gone = True
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(FAREWELL_SECONDS)
+        with contextlib.suppress(BaseException):
+            self.let_go()
+        os._exit(BROKEN)

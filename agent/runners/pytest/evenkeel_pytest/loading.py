@@ -1,0 +1,117 @@
+"""Loading a unit: what Session.perform_collect does with all files, for one.
+
+Owns the way from a unit's nodes to its cases. Which of them run is the lease's. PYTEST_DONT_REWRITE
+"""
+
+import pytest
+from _pytest import runner as pytest_runner
+
+from .reports import headline, outputs, skip_reason
+from .text import clean, one_line, trace
+from .units import Case
+from .verdict import Verdict
+from .wire import now
+
+
+class Loader:
+    def __init__(self):
+        self.unit = None  # the one at work
+        self.trouble = []  # reports of collectors that failed or were skipped
+
+    def heard(self, report):
+        if not report.passed:
+            self.trouble.append(report)
+
+    def take_trouble(self):
+        trouble, self.trouble = self.trouble, []
+        return trouble
+
+    def load(self, session, unit):
+        """Collects the unit's items by way of the hook, so that whatever plugins wrap around collection (filters for warnings,
+        log files) is around this too; the slot's implementation of it calls `collect`."""
+        started = now()
+        self.unit = unit
+        self.trouble = []
+        items, broken = [], None
+        try:
+            if unit.nodes:
+                session.config.hook.pytest_collection(session=session)
+                items = session.items
+            elif not unit.reports:
+                broken = f"there is no unit {unit.name} here"
+        except pytest.exit.Exception:
+            raise  # ends plain pytest too; the agent takes it for an error of this unit
+        except (pytest.UsageError, session.Failed) as error:
+            broken = "\n".join(map(str, error.args))
+        except (Exception, SystemExit) as error:
+            broken = trace(error)
+        unit.cases = self.cases(unit, unit.reports + self.take_trouble(), items, broken)
+        unit.load_us = now() - started
+
+    @staticmethod
+    def cases(unit, reports, items, broken):
+        cases = []
+        failed = [report for report in reports if report.failed]
+        skipped = [report for report in reports if report.skipped]
+        if failed or broken is not None:
+            details = [(clean(report.nodeid), report.longreprtext) for report in failed]
+            message = headline(failed[0]) if failed else one_line(broken.strip().split("\n")[-1])
+            if broken is not None:
+                details.append(("loading", broken))
+            told = [output for report in failed for output in outputs(report.sections)]
+            cases.append(Case(unit.name, 0, None, Verdict("error", message, details, told)))
+        elif skipped:
+            cases.append(Case(unit.name, 0, None, Verdict("skipped", skip_reason(skipped[0]))))
+        seen = {case.id: 1 for case in cases}
+        for item in items:
+            id = clean(item.nodeid)
+            n = seen.get(id, 0)
+            seen[id] = n + 1
+            cases.append(Case(id, n, item))
+        return cases
+
+    def collect(self, session):
+        getattr(session, "_collection_cache", {}).clear()
+        items = session.items = []
+        unit = self.unit
+        nodes, named = unit.nodes, []
+        if unit.names:
+            # The walk met the file once for its names, at last; before that as often as other arguments hold it.
+            kinds = len({type(node) for node in nodes})
+            nodes, named = nodes[:-kinds], nodes[-kinds:]
+        missing = []
+        for node in nodes:
+            items.extend(session.genitems(node))
+        seen = {}
+        for names in unit.names:
+            found = [match for node in named for match in self.match(node, names, seen)]
+            for node in found:
+                items.extend(session.genitems(node))
+            if not found and not self.trouble:
+                missing.append(f"not found: {'::'.join([unit.path, *names])}\n(no match in any of {named!r})")
+        if missing:
+            raise pytest.UsageError(*missing)
+        hook = session.config.hook
+        try:
+            hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
+        finally:
+            hook.pytest_collection_finish(session=session)
+        session.testscollected += len(items)
+
+    def match(self, node, names, seen):
+        """The nodes below this one that the names lead to, as Session.collect finds them. `seen` makes two arguments with the
+        same class share it."""
+        if not names:
+            return [node]
+        if not isinstance(node, pytest.Collector):
+            return []
+        report = seen.get(node)
+        if report is None:
+            report = seen[node] = pytest_runner.collect_one_node(node)
+            if not report.passed:
+                node.ihook.pytest_collectreport(report=report)
+        found = []
+        for child in report.result if report.passed else ():
+            if child.name == names[0] or child.name.split("[")[0] == names[0]:
+                found.extend(self.match(child, names[1:], seen))
+        return found

@@ -1,0 +1,64 @@
+"""What pytest's reports and errors say, in the words of the protocol.
+
+Reads one report at a time. What several of them come to is verdict.py's. PYTEST_DONT_REWRITE
+"""
+
+import pytest
+from _pytest.config import filter_traceback
+
+from .text import clean, one_line
+
+
+def headline(report):
+    """What a failed report says, in one line: the exception's, where pytest knows it, else the likeliest line of its text."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        return one_line(str(crash.message))
+    text = report.longreprtext.strip()
+    if isinstance(report.longrepr, str):
+        return one_line(text)
+    lines = text.split("\n")
+    raised = [line[1:] for line in lines if line.startswith("E ")]
+    return one_line(raised[0] if raised else lines[-1])
+
+
+def is_subtest(report):
+    kind = type(report)
+    return kind is not pytest.TestReport and "subtest" in kind.__name__.lower()  # one of pytest 9, or of pytest-subtests
+
+
+def skip_reason(report):
+    """Why a report is skipped, in one line."""
+    reason = getattr(report, "wasxfail", None)
+    if reason is not None:
+        reason = reason[len("reason: ") :] if reason.startswith("reason: ") else reason
+        return one_line(f"xfail: {reason}" if reason else "xfail")
+    longrepr = report.longrepr
+    reason = longrepr[2] if isinstance(longrepr, tuple) and len(longrepr) == 3 else report.longreprtext
+    return one_line(reason[len("Skipped: ") :] if reason.startswith("Skipped: ") else reason)
+
+
+def outputs(sections):
+    """pytest's "Captured stdout setup" as the protocol's outputs; other plugins' sections keep their names."""
+    result = []
+    for title, text in sections:
+        if not text:
+            continue
+        words = title.split()
+        if len(words) == 3 and words[0] == "Captured":
+            output = {"name": words[1], "text": text}
+            if words[2] != "call":
+                output["phase"] = words[2]
+        else:
+            output = {"name": clean(title), "text": text}
+        result.append(output)
+    return result
+
+
+def conftest_error(error):
+    """What pytest prints when a conftest.py cannot be loaded: without the frames of the import machinery."""
+    cause = getattr(error, "cause", None) or error.excinfo[1]  # pytest 8, pytest 7
+    info = pytest.ExceptionInfo.from_exc_info((type(cause), cause, cause.__traceback__))
+    info.traceback = info.traceback.filter(lambda entry: filter_traceback(entry) and "importlib" not in str(entry.path))
+    text = info.getrepr(style="short", chain=False) if info.traceback else info.exconly()
+    return f"ImportError while loading conftest '{error.path}'.\n{text}"

@@ -1,0 +1,110 @@
+"""Tear-down across units: what lives on from one unit to the next, and to whom an error in it belongs.
+
+Within a unit tear-down is pytest's own. PYTEST_DONT_REWRITE
+"""
+
+import contextlib
+
+import pytest
+from _pytest import runner as pytest_runner
+
+from .text import one_line, trace
+from .wire import now
+
+
+class Ahead(pytest.Item):
+    """Stands in for the item behind the last of a unit, which nobody knows yet.
+
+    pytest asks the next item for its chain of parents at the moment of tear-down, to keep what both share. By then the agent
+    has mostly told what comes next; if not, this is where the slot waits for it. So fixtures of a package or the session live
+    across units, and those that must go do so as part of the test that used them last, as in plain pytest. To plugins that
+    look at the next item otherwise, this one belongs to the session and to nothing below it.
+    """
+
+    cls = module = function = instance = obj = None
+    fixturenames = ()
+
+    def listchain(self):
+        return self.teardown.chain_ahead()
+
+    def iter_markers_with_node(self, name=None):  # pytest 7 goes by the chain
+        return iter(())
+
+    def reportinfo(self):
+        return self.path, None, self.name
+
+    def runtest(self):
+        raise NotImplementedError("a stand-in for a test is never run")
+
+
+class Teardown:
+    def __init__(self, session, talk):
+        self.session = session
+        self.talk = talk
+        self.orphans = []  # errors behind the end of the test that they belong to: (message, text)
+        self.waited = 0  # microseconds of the running item's tear-down that were the agent's
+        self.ahead = Ahead.from_parent(session, name="[the next unit's first test]")
+        self.ahead.teardown = self
+
+    def chain_ahead(self):
+        """The nodes that the next item will want to find set up; waits where that depends on the agent's next word."""
+        talk = self.talk
+        if not talk.wire.ours():
+            return list(self.session._setupstate.stack)[:-1]  # a forked child ends with its test; what it shares is not its own
+        talk.receive(wait=False)
+        told = False
+        while not talk.queue:
+            if talk.idle or talk.stopping:
+                return []
+            asked = now()
+            if not told:
+                told = True
+                lease = talk.lease
+                talk.wire.push(f'{{"event":"waiting","lease":{lease.number},"case":{lease.next - 1},"at":{asked}}}\n')
+            talk.receive(wait=True)
+            self.waited += max(1, now() - asked)
+        lease = talk.queue[0]
+        for case in lease.unit.cases or ():
+            if case.item is not None and lease.admits(case):
+                return case.item.listchain()
+        return lease.unit.nodes[0].listchain() if lease.unit.nodes else [self.session]
+
+    def make_room_for(self, item):
+        """Tears down what was kept for a unit that then did not come. Errors go to this item: the one that they belong to has
+        ended, and they must not be lost."""
+        stack = list(self.session._setupstate.stack)
+        if stack != item.listchain()[: len(stack)]:
+            self.tear_down(item)
+
+    def let_go(self):
+        """Tears down everything: nothing comes behind."""
+        if self.session._setupstate.stack:
+            self.tear_down(None)
+
+    def tear_down(self, nextitem):
+        try:
+            self.session._setupstate.teardown_exact(nextitem)
+        except pytest.exit.Exception:
+            raise
+        except (Exception, pytest.skip.Exception, pytest.fail.Exception, SystemExit) as error:
+            self.orphans.append((one_line(f"{type(error).__name__}: {error}"), trace(error)))
+
+    def tear_down_further(self, item):
+        """The tests behind this one were given back while it ran: what its tear-down kept for them goes after all, and is part
+        of this test still."""
+        capture = item.config.pluginmanager.get_plugin("capturemanager")
+        with capture.item_capture("teardown", item) if capture else contextlib.nullcontext():
+            call = pytest_runner.CallInfo.from_call(
+                lambda: self.session._setupstate.teardown_exact(self.ahead),
+                when="teardown",
+                reraise=(pytest.exit.Exception, KeyboardInterrupt),
+            )
+        if call.excinfo is not None:
+            report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+            item.ihook.pytest_runtest_logreport(report=report)
+
+    def charge_orphans(self, verdict):
+        orphans, self.orphans = self.orphans, []
+        for message, text in orphans:
+            verdict.charge("tear-down of an earlier test", message, text)
+        return verdict

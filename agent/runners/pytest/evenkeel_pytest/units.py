@@ -1,0 +1,72 @@
+"""What the agent and the slot talk about: units, cases, leases.
+
+Plain data. How units are found is walk.py's, how they are loaded loading.py's. PYTEST_DONT_REWRITE
+"""
+
+from .text import clean, dumps
+
+
+class Unit:
+    """A test file, or whatever else pytest found that is not a directory."""
+
+    def __init__(self, name, path):
+        self.name = name
+        self.path = path
+        self.nodes = []  # as pytest would expand them; one twice where the command names it twice
+        self.names = []  # what the command picks from the file behind `::`; empty: everything
+        self.reports = []  # what went wrong on the walk already, for a directory
+        self.cases = None  # what it holds, kept while more leases on it are to be expected
+        self.load_us = 0
+
+
+class Case:
+    """A test, or, without an item, the word on a unit or a part of one that could not be loaded."""
+
+    __slots__ = ("id", "n", "item", "verdict")
+
+    def __init__(self, id, n, item, verdict=None):
+        self.id = id
+        self.n = n
+        self.item = item
+        self.verdict = verdict
+
+    def describe(self):
+        """As declared, with the names that pytest's own JUnit report would give it."""
+        id = self.id
+        entry = f'{{"id":{dumps(id)}'
+        if self.n:
+            entry += f',"n":{self.n}'
+        if self.item is None:
+            return entry + "}"
+        base, bracket, parameters = id.partition("[")
+        place, *names = base.split("::")
+        if names:
+            place = place[:-3] if place.endswith(".py") else place
+            group = ".".join([place.replace("/", "."), *names[:-1]])
+            entry += f',"name":{dumps(names[-1] + bracket + parameters)},"class":{dumps(group)}'
+        try:
+            file, line, _ = self.item.location
+        except Exception:  # an item that cannot say where it is; pytest will tell in its own way when it runs
+            return entry + "}"
+        entry += f',"file":{dumps(clean(str(file)))}'
+        if line is not None:
+            entry += f',"line":{line + 1}'
+        return entry + "}"
+
+
+class Lease:
+    """The right to run cases [next, limit) of a unit."""
+
+    def __init__(self, number, unit, only, skip):
+        self.number = number
+        self.unit = unit
+        self.only = only
+        self.skip = skip
+        self.cases = None
+        self.next = 0
+        self.limit = 0
+        self.revokes = []  # what came while the cases were not known yet
+
+    def admits(self, case):
+        key = (case.id, case.n)
+        return (self.only is None or key in self.only) and (self.skip is None or key not in self.skip)

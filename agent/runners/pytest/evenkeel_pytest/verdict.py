@@ -1,0 +1,122 @@
+"""What is told of a case at its end, and how pytest's reports on it come to that.
+
+No judgement is made here that pytest did not make: an outcome is what its reports say. PYTEST_DONT_REWRITE
+"""
+
+from .reports import headline, is_subtest, outputs, skip_reason
+from .text import LINE_LIMIT, TEXT_LIMIT, cut, dumps
+
+WORTH_TELLING = 1000  # microseconds of set-up or tear-down from which the phases are worth their bytes
+
+
+class Verdict:
+    __slots__ = ("outcome", "message", "details", "outputs", "duration", "phases")
+
+    def __init__(self, outcome, message="", details=(), outputs=(), duration=0, phases=None):
+        self.outcome = outcome
+        self.message = message
+        self.details = details  # (heading, text)
+        self.outputs = outputs
+        self.duration = duration  # microseconds, as are the phases
+        self.phases = phases
+
+    def charge(self, heading, message, text):
+        """Adds an error that came from around the test."""
+        if self.outcome != "failed":
+            self.outcome = "error"
+        self.message = self.message or message
+        self.details = [*self.details, (heading, text)]
+
+    def fields(self, limit=TEXT_LIMIT):
+        """The optional fields of an `end`, with a comma in front of each."""
+        parts = []
+        if self.message:
+            parts.append(f',"message":{dumps(self.message)}')
+        details = [(heading, text) for heading, text in self.details if text]
+        if details:
+            text = details[0][1]
+            if len(details) > 1:
+                text = "\n\n".join(f"---- {heading} ----\n{text}" for heading, text in details)
+            parts.append(f',"detail":{dumps(cut(text, limit))}')
+        if self.outputs:
+            told = [dict(output, text=cut(output["text"], limit)) for output in self.outputs]
+            parts.append(f',"output":{dumps(told)}')
+        if self.phases:
+            parts.append(f',"phases_us":{dumps(self.phases)}')
+        return "".join(parts)
+
+    def end(self, lease, index, at):
+        """The event `end`, as a line."""
+        head = (
+            f'{{"event":"end","lease":{lease},"case":{index},"at":{at},'
+            f'"outcome":"{self.outcome}","duration_us":{self.duration}'
+        )
+        line = head + self.fields() + "}\n"
+        if len(line) * 4 > LINE_LIMIT and len(line.encode("utf-8")) > LINE_LIMIT:
+            line = head + self.fields(TEXT_LIMIT // 32) + "}\n"
+            if len(line.encode("utf-8")) > LINE_LIMIT:
+                self.outputs, self.details = (), [("", "[left out by Evenkeel: too long]")]
+                line = head + self.fields() + "}\n"
+        return line
+
+
+class Reports:
+    """pytest's reports on the item that runs."""
+
+    def __init__(self):
+        self.list = []
+        self.subtests = False  # whether it had any
+
+    def add(self, report, config):
+        self.list.append(report)
+        if is_subtest(report):
+            self.subtests = True
+        elif self.subtests:
+            # pytest turns a test with failed subtests into a failed one as it asks for the status, which is the silenced
+            # terminal's habit; other plugins shall see what they are used to.
+            config.hook.pytest_report_teststatus(report=report, config=config)
+
+    def failed(self):
+        return any(report.failed for report in self.list)
+
+    def verdict(self, waited):
+        """What they come to. `waited`: microseconds of the tear-down that were not the test's."""
+        duration = 0.0
+        phases = {}
+        failures, skipped, last = [], None, None
+        outcome = "passed"
+        for report in self.list:
+            said = report.outcome
+            if said == "failed":
+                failures.append(report)
+                if report.when == "call":
+                    outcome = "failed"
+                elif outcome != "failed":
+                    outcome = "error"
+            if is_subtest(report):
+                continue  # a part of the test, whose own report comes too
+            if said == "skipped":
+                skipped = report
+            last = report
+            took = getattr(report, "duration", 0.0)
+            duration += took
+            phases[report.when] = phases.get(report.when, 0.0) + took
+        if skipped is not None and not failures:
+            verdict = Verdict("skipped", skip_reason(skipped))
+        else:
+            verdict = Verdict(outcome)
+        if failures:
+            verdict.message = headline(failures[0])
+            verdict.details = [(report.when, report.longreprtext) for report in failures]
+        if last is None and not failures:
+            verdict = Verdict("error", "pytest reported nothing on this test")
+        # Each report repeats the sections of those before it.
+        if last is not None and last.sections:
+            verdict.outputs = outputs(last.sections)
+        if waited:
+            duration -= waited / 1e6
+            phases["teardown"] = phases.get("teardown", 0.0) - waited / 1e6
+        verdict.duration = max(0, round(duration * 1e6))
+        if (phases.get("setup", 0.0) + phases.get("teardown", 0.0)) * 1e6 >= WORTH_TELLING:
+            verdict.phases = {when: max(0, round(took * 1e6)) for when, took in phases.items()}
+        return verdict

@@ -1,0 +1,116 @@
+"""The walk: everything that pytest does to find tests, up to the point where it would import the first module.
+
+Owns the table of units. What is in a unit is found by loading.py, when the agent wants it run. PYTEST_DONT_REWRITE
+"""
+
+import inspect
+
+import pytest
+from _pytest import main as pytest_main
+
+from .text import clean
+from .units import Unit
+
+
+class Muted:
+    """A hook that is called but not heard; whoever registers with it meanwhile is kept."""
+
+    def __init__(self, hook):
+        self.hook = hook
+
+    def __call__(self, **arguments):
+        return []
+
+    def __getattr__(self, name):
+        return getattr(self.hook, name)
+
+
+class Walk:
+    """Between `begin` and `end` pytest collects the session, and every file that it comes to is noted here and not opened."""
+
+    def __init__(self):
+        self.units = {}  # by name, in pytest's order
+        self.by_path = {}
+        self.picked = {}  # path -> what the command picks from it
+        self.restore = []
+
+    def begin(self, session):
+        args = session.config.args
+        self.restore.append(lambda: setattr(session.config, "args", args))
+        session.config.args = self.without_names(session.config, args)
+        expand = session.genitems
+
+        def genitems(node):
+            leaf = isinstance(node, pytest.Item) or isinstance(node, pytest.File) and not isinstance(node, pytest.Package)
+            if not leaf:
+                return expand(node)
+            self.note(node)
+            return iter(())
+
+        session.genitems = genitems  # an attribute of the instance; the method comes back when it is deleted
+        self.restore.append(lambda: delattr(session, "genitems"))
+        # perform_collect ends with these, which are meant for a list of items; there is none before a unit is loaded.
+        hooks = session.config.hook
+        for name in ("pytest_collection_modifyitems", "pytest_collection_finish"):
+            real = getattr(hooks, name)
+            setattr(hooks, name, Muted(real))
+            self.restore.append(lambda name=name, real=real: setattr(hooks, name, real))
+
+    def without_names(self, config, args):
+        """The arguments without `::` and what follows, which would make pytest import the modules; that is kept for the lease."""
+        if not any("::" in arg for arg in args):
+            return args
+        accepted = inspect.signature(pytest_main.resolve_collection_argument).parameters
+        resolved = []
+        for index, arg in enumerate(args):
+            more = {"arg_index": index, "as_pypath": config.option.pyargs}
+            if "consider_namespace_packages" in accepted:
+                more["consider_namespace_packages"] = config.getini("consider_namespace_packages")
+            more = {name: value for name, value in more.items() if name in accepted}
+            resolved.append(pytest_main.resolve_collection_argument(config.invocation_params.dir, arg, **more))
+        kept = range(len(args))
+        normalize = getattr(pytest_main, "normalize_collection_arguments", None)  # pytest 9
+        if normalize is not None and not config.getoption("keepduplicates"):
+            kept = [argument.original_index for argument in normalize(resolved)]
+        result = []
+        for index in kept:
+            base, bracket, rest = args[index].partition("[")
+            place, *names = base.split("::")
+            if not names:
+                result.append(args[index])
+                continue
+            names[-1] += bracket + rest
+            path = str(resolved[index][0] if isinstance(resolved[index], tuple) else resolved[index].path)
+            if path not in self.picked:
+                self.picked[path] = []
+                result.append(place)
+            self.picked[path].append(names)
+        return result
+
+    def note(self, node):
+        path = str(node.path)
+        unit = self.by_path.get(path)
+        if unit is None:
+            unit = self.by_path[path] = self.new_unit(node.nodeid, path)
+            unit.names = self.picked.get(path, [])
+        unit.nodes.append(node)
+
+    def new_unit(self, nodeid, path):
+        name = clean(nodeid) or "."
+        if name in self.units:  # seen outside the root directory, where pytest names a file by its path in its argument
+            name = clean(path)
+        unit = self.units[name] = Unit(name, path)
+        return unit
+
+    def end(self, config, trouble):
+        """`trouble`: reports of what could not be walked. It is in no unit, and becomes one, so that it is not lost."""
+        while self.restore:
+            self.restore.pop()()
+        for report in trouble:
+            name = clean(report.nodeid) or "."
+            unit = self.units.get(name) or self.new_unit(name, name)
+            unit.reports.append(report)
+        # A wrong -k or -m is the user's mistake, and not one of the first unit.
+        mark = config.pluginmanager.get_plugin("mark")
+        if mark is not None:
+            mark.pytest_collection_modifyitems(items=[], config=config)
