@@ -130,6 +130,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
             "event": "leased", "lease": leased.lease, "generation": leased.generation, "unit": unit_name(leased.unit),
             "shard": shard_name(leased.shard), "agent": agent_of(leased.shard),
             "expected_s": seconds(leased.expected_us.into()), "alone": leased.alone.is_some(),
+            "named": leased.named.len(),
         }),
         Body::Revoked(revoked) => json!({
             "event": "revoked", "lease": revoked.lease, "generation": revoked.generation, "from": revoked.from,
@@ -165,6 +166,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
                 "end_s": seconds(attempt.ended_us), "duration_s": seconds(attempt.duration_us),
                 "shard": shard_name(lease.shard), "agent": agent_of(lease.shard), "lease": attempt.lease,
                 "incarnation": attempt.incarnation, "attempt": case.attempts().count(), "message": attempt.message,
+                "group": case.group(),
             })
         }
         Body::LeaseEnded(ended) => {
@@ -188,6 +190,15 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
         Body::Returned(returned) => json!({
             "event": "returned", "lease": returned.lease, "cases": returned.cases.len(),
         }),
+        Body::Objected(objected) => json!({
+            "event": "objected", "shard": shard_name(objected.shard), "message": objected.message,
+        }),
+        Body::Summarised(summary) => json!({
+            "event": "summarised", "shard": shard_name(summary.shard), "title": summary.title, "text": summary.text,
+        }),
+        Body::Warned(warned) => {
+            json!({"event": "warned", "text": warned.text, "tests": warned.cases})
+        }
         Body::Noted(noted) => json!({"event": "note", "text": noted.text}),
         Body::Stopped(stopped) => {
             json!({"event": "stopped", "reason": stopped.reason, "interrupted": stopped.interrupted})

@@ -172,6 +172,9 @@ fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Fa
             ran.truncate(stop + 1);
         }
         let whole = stop.is_none() && ran.len() == unit.cases.len();
+        if ran.is_empty() && unit.declared && stop.is_none() {
+            continue; // everything of it ran elsewhere
+        }
         let loads_only = ran.is_empty() || ran.iter().any(|(_, key)| key.id == *unit.name);
         let only = if whole || loads_only {
             Vec::new()

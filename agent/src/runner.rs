@@ -19,6 +19,17 @@ pub(crate) enum Op<'a> {
         only: &'a [Key],
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         skip: &'a [Key],
+        /// How many of its cases may start; absent: all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grant: Option<u32>,
+    },
+    Grant {
+        lease: u64,
+        to: u32,
+    },
+    Finish {
+        carried: &'a [Carried],
+        more: bool,
     },
     Revoke {
         lease: u64,
@@ -29,8 +40,15 @@ pub(crate) enum Op<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+pub(crate) struct Carried {
+    pub slot: u32,
+    pub carry: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Key {
     pub id: String,
+    #[serde(default)]
     pub n: u32,
 }
 
@@ -57,6 +75,8 @@ pub(crate) enum RunnerEvent {
         cases: Vec<DeclaredCase>,
         #[serde(default)]
         more: bool,
+        #[serde(default)]
+        instead: Vec<Key>,
     },
     Start {
         lease: u64,
@@ -85,7 +105,17 @@ pub(crate) enum RunnerEvent {
         level: Level,
         text: String,
     },
-    Bye,
+    Warnings {
+        list: Vec<Warning>,
+    },
+    Bye {
+        #[serde(default)]
+        failed: Vec<Objection>,
+        #[serde(default)]
+        summary: Vec<Summary>,
+        #[serde(default)]
+        carry: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -105,6 +135,10 @@ pub(crate) struct Hello {
     pub notes: Vec<String>,
     #[serde(default)]
     pub run_wide: RunWide,
+    #[serde(default)]
+    pub closing: bool,
+    #[serde(default)]
+    pub finish: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,6 +147,33 @@ pub(crate) struct RunWide {
     pub max_fail: u32,
     #[serde(default)]
     pub junit: String,
+    /// How many of the slowest tests to show, 0 for all.
+    #[serde(default)]
+    pub durations: Option<u32>,
+    /// Seconds.
+    #[serde(default)]
+    pub durations_min: f64,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Warning {
+    pub text: String,
+    #[serde(default)]
+    pub cases: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Objection {
+    pub message: String,
+    #[serde(default)]
+    pub detail: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Summary {
+    #[serde(default)]
+    pub title: String,
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -156,6 +217,8 @@ pub(crate) enum DeclaredCase {
         file: String,
         #[serde(default)]
         line: u32,
+        #[serde(default)]
+        group: String,
     },
 }
 

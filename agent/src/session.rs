@@ -153,6 +153,14 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
         In::Revoke(revoke) => (revoke.slot, SlotCommand::Revoke(revoke)),
         In::Idle(idle) => (idle.slot, SlotCommand::Idle),
         In::Recycle(recycle) => (recycle.slot, SlotCommand::Recycle),
+        In::Conclude(conclude) => (conclude.slot, SlotCommand::Conclude),
+        In::Finish(finish) => (
+            finish.slot,
+            SlotCommand::Finish {
+                carried: finish.carried,
+                more: finish.more,
+            },
+        ),
         In::Welcome(_) | In::Ack(_) | In::OpenRun(_) | In::CloseRun(_) => return None,
     })
 }
@@ -255,6 +263,7 @@ async fn start(
                         shard: shard.shard,
                         slots: opening.slots,
                         seed: opening.seed,
+                        max_fail: opening.max_fail,
                     },
                     guard: config.guard.clone(),
                     cache: config.cache.clone(),

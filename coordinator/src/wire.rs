@@ -347,7 +347,12 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
         Command::Idle { slot } => Out::Idle(v1::Idle { slot }),
         Command::Recycle { slot } => Out::Recycle(v1::Recycle { slot }),
         Command::Conclude { slot } => Out::Conclude(v1::Conclude { slot }),
-        Command::Finish { slot, carried } => Out::Finish(v1::Finish {
+        Command::Finish {
+            slot,
+            carried,
+            more,
+        } => Out::Finish(v1::Finish {
+            more,
             slot,
             carried: carried
                 .into_iter()

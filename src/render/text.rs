@@ -176,19 +176,39 @@ pub(super) fn ended(
 ) -> String {
     let mut text = String::new();
     let totals = ended.totals.unwrap_or_default();
-    if !quiet && totals.tests > 0 {
-        if !ended.slowest.is_empty() {
-            text.push_str("slowest tests:\n");
-            for slow in &ended.slowest {
-                writeln!(
-                    text,
-                    "  {:>8.2} s  {}",
-                    slow.duration_us as f64 / 1e6,
-                    printable(&slow.id)
-                )
-                .ok();
+    if !quiet {
+        warnings(&mut text, paint, &ended.warnings);
+        for summary in &ended.summaries {
+            writeln!(
+                text,
+                "{}",
+                paint.dim(&format!("--- {} ---", printable(&summary.title)))
+            )
+            .ok();
+            for line in summary.text.trim_end().lines() {
+                writeln!(text, "{}", printable(line)).ok();
             }
         }
+    }
+    for objection in &ended.objections {
+        write!(
+            text,
+            "{} {}",
+            paint.red("FAILED"),
+            printable(&objection.message)
+        )
+        .ok();
+        indent(&mut text, &objection.detail);
+        text.push('\n');
+    }
+    if (!quiet || ended.durations) && totals.tests > 0 && !ended.slowest.is_empty() {
+        text.push_str("slowest tests:\n");
+        for slow in &ended.slowest {
+            let seconds = slow.duration_us as f64 / 1e6;
+            writeln!(text, "  {seconds:>8.2} s  {}", printable(&slow.id)).ok();
+        }
+    }
+    if !quiet && totals.tests > 0 {
         if !ended.explanation.is_empty() {
             writeln!(text, "{}", ended.explanation).ok();
         }
@@ -225,6 +245,31 @@ pub(super) fn ended(
         writeln!(text, "hint: {}", ended.hint).ok();
     }
     text
+}
+
+/// Of a warning so many tests are named.
+const NAMED: usize = 3;
+
+fn warnings(text: &mut String, paint: Paint, warnings: &[v1::Warning]) {
+    for warning in warnings {
+        let mut tests = warning.cases.clone();
+        tests.dedup();
+        let count = tests.len();
+        tests.truncate(NAMED);
+        let more = if count > NAMED {
+            format!(" and {} more", count - NAMED)
+        } else {
+            String::new()
+        };
+        let of = if tests.is_empty() {
+            String::new()
+        } else {
+            format!(" {}{more}", printable(&tests.join(", ")))
+        };
+        write!(text, "{}{of}", paint.yellow("warning:")).ok();
+        indent(text, &warning.text);
+        text.push('\n');
+    }
 }
 
 /// A word as a shell takes it.

@@ -66,6 +66,7 @@ impl Framework {
         self,
         suite: &v1::Suite,
         identity: &Identity,
+        role: Role,
         cache: &Path,
     ) -> io::Result<Spawn> {
         let mut spawn = match self {
@@ -73,6 +74,10 @@ impl Framework {
             Framework::Protocol => protocol::spawn(suite),
         };
         spawn.environment.extend(identity.environment());
+        if role == Role::Finish {
+            let role = ("EVENKEEL_ROLE".to_owned(), Some("finish".to_owned()));
+            spawn.environment.push(role);
+        }
         Ok(spawn)
     }
 }
@@ -116,6 +121,15 @@ pub fn recognise(command: &[String], runner: &str) -> Result<Framework, Recognis
     Ok(named)
 }
 
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It runs tests.
+    Test,
+    /// It concludes the run as a whole.
+    Finish,
+}
+
 /// Who a slot is within its run.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
@@ -123,6 +137,8 @@ pub(crate) struct Identity {
     pub shard: u32,
     pub slots: u32,
     pub seed: u64,
+    /// How many failures end the run, where the user said so to us.
+    pub max_fail: Option<u32>,
 }
 
 impl Identity {
@@ -134,6 +150,9 @@ impl Identity {
             ("EVENKEEL_SLOTS", self.slots.to_string()),
             ("EVENKEEL_SEED", (self.seed >> 1).to_string()),
         ];
+        if let Some(limit) = self.max_fail {
+            variables.push(("EVENKEEL_MAX_FAIL", limit.to_string()));
+        }
         if self.slots > 1 {
             let number = if self.shard == 0 {
                 String::new()

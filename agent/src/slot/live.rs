@@ -1,10 +1,12 @@
 //! A live process of a slot: its leases, its place in the protocol, and what its events say.
 
+use super::grant::{Grant, Pace};
 use super::{CONNECT, LOADING, LONG, STOP, Wake, keys, op_line};
 use crate::clock::{self, Alignment, now_us};
 use crate::process::{Connected, Process, Spawn};
 use crate::runner::{
-    DeclaredCase, End, Hello, Level, MAX_LINE, Op, Outcome, PROTOCOL, Refusal, RunnerEvent,
+    Carried, DeclaredCase, End, Hello, Key, Level, MAX_LINE, Objection, Op, Outcome, PROTOCOL,
+    Refusal, RunnerEvent, Summary,
 };
 use evenkeel_proto::v1;
 use std::collections::{HashSet, VecDeque};
@@ -53,6 +55,8 @@ struct LeaseState {
     done: Vec<bool>,
     left: usize,
     ids: HashSet<(String, u32)>,
+    /// Absent where the process starts cases without asking.
+    grant: Option<Grant>,
 }
 
 struct Running {
@@ -69,6 +73,9 @@ pub(super) struct Live {
     pub outgoing: Vec<u8>,
     pub hello: bool,
     pub can_revoke: bool,
+    can_grant: bool,
+    pace: Pace,
+    farewell: Option<v1::Farewell>,
     pub pid: u32,
     pub used: bool,
     pub started: Instant,
@@ -128,6 +135,9 @@ impl Live {
             outgoing: Vec::new(),
             hello: false,
             can_revoke: false,
+            can_grant: false,
+            pace: Pace::new(),
+            farewell: None,
             pid: 0,
             used: false,
             started: Instant::now(),
@@ -182,11 +192,16 @@ impl Live {
         self.told_idle = false;
         self.waiting = false;
         let (only, skip) = (keys(lease.only), keys(lease.skip));
+        let grant = self.can_grant.then(|| Grant {
+            to: self.pace.window(),
+            taken_from: None,
+        });
         self.send(&Op::Run {
             lease: lease.lease,
             unit: &lease.unit,
             only: &only,
             skip: &skip,
+            grant: grant.as_ref().map(|grant| grant.to),
         });
         self.leases.push_back(LeaseHandle(LeaseState {
             lease: lease.lease,
@@ -196,12 +211,61 @@ impl Live {
             done: Vec::new(),
             left: 0,
             ids: HashSet::new(),
+            grant,
         }));
     }
 
     /// Whether it has room for a unit: it has none, or waits to hear of the next one.
     pub(super) fn takes_more(&self) -> bool {
         self.leases.is_empty() || self.waiting
+    }
+
+    /// Takes back what the process cannot have started: from this position on, and not granted yet. Their positions.
+    pub(super) fn take_back(&mut self, lease: u64, from: u32) -> Vec<u32> {
+        let held = self.leases.iter_mut().find(|held| held.0.lease == lease);
+        let Some(held) = held.map(|held| &mut held.0).filter(|held| held.declared) else {
+            return Vec::new();
+        };
+        let Some(grant) = &mut held.grant else {
+            return Vec::new();
+        };
+        let from = from.max(grant.to);
+        grant.taken_from = Some(grant.taken_from.map_or(from, |taken| taken.min(from)));
+        let open = (from..held.done.len() as u32).filter(|&case| !held.done[case as usize]);
+        let cases: Vec<u32> = open.collect();
+        for &case in &cases {
+            held.done[case as usize] = true;
+        }
+        held.left -= cases.len();
+        cases
+    }
+
+    /// Sends what the process that concludes the run needs, and brings it to its end.
+    pub(super) fn conclude_run(&mut self, carried: Vec<Carried>) {
+        /// Bytes of one operation, roughly.
+        const CHUNK: usize = 8 << 20;
+        let mut chunks: Vec<Vec<Carried>> = vec![Vec::new()];
+        let mut size = 0;
+        for one in carried {
+            size += one.carry.len();
+            if size > CHUNK && chunks.last().is_some_and(|chunk| !chunk.is_empty()) {
+                chunks.push(Vec::new());
+                size = one.carry.len();
+            }
+            chunks.last_mut().expect("there is one").push(one);
+        }
+        let last = chunks.len() - 1;
+        for (number, carried) in chunks.iter().enumerate() {
+            self.send(&Op::Finish {
+                carried,
+                more: number < last,
+            });
+        }
+        self.stop();
+    }
+
+    pub(super) fn farewell(&mut self) -> Option<v1::Farewell> {
+        self.farewell.take()
     }
 
     /// False where the process does not hold the lease any more.
@@ -364,7 +428,12 @@ impl Live {
                     .map(|limit| clock::instant(at) + limit.max(LOADING));
                 fact(at, Body::UnitBegun(v1::UnitBegun { lease, generation }));
             }
-            RunnerEvent::Declare { lease, cases, more } => {
+            RunnerEvent::Declare {
+                lease,
+                cases,
+                more,
+                instead,
+            } => {
                 let held = self.begun(lease)?;
                 if held.declared {
                     return Err(format!("lease {lease} declared its cases twice"));
@@ -387,6 +456,7 @@ impl Live {
                         generation,
                         cases,
                         more,
+                        instead: instead.into_iter().map(wire_key).collect(),
                     }),
                 );
             }
@@ -402,6 +472,11 @@ impl Live {
                         "case {case} of lease {lease} starts, which was not declared or is done"
                     ));
                 }
+                if held.grant.as_ref().is_some_and(|grant| case >= grant.to) {
+                    return Err(format!(
+                        "case {case} of lease {lease} starts, which was not granted"
+                    ));
+                }
                 self.running = Some(Running {
                     case,
                     started_at: at,
@@ -410,6 +485,8 @@ impl Live {
                 });
                 self.ordinal += 1;
                 self.deadline = context.deadline.map(|limit| clock::instant(at) + limit);
+                self.pace.started(at);
+                self.extend_grant(case + 1);
             }
             RunnerEvent::End(end) => {
                 let (at, ended) = self.end(end, now)?;
@@ -430,6 +507,7 @@ impl Live {
                 }
                 let (generation, begun_at_us) = (held.generation, held.begun_at.unwrap_or(at));
                 self.leases.pop_front();
+                self.pace.pause();
                 fact(
                     at,
                     Body::UnitClosed(v1::UnitClosed {
@@ -442,7 +520,7 @@ impl Live {
                 self.urgent |= self.leases.is_empty() && !context.reserve;
             }
             RunnerEvent::Returned { lease, cases, all } => {
-                self.returned(lease, &cases, all)?;
+                let cases = self.returned(lease, cases, all)?;
                 let generation = 0;
                 fact(
                     now,
@@ -478,7 +556,22 @@ impl Live {
                     }),
                 );
             }
-            RunnerEvent::Bye => self.bye = true,
+            RunnerEvent::Warnings { list } => {
+                let list = list.into_iter().map(|warning| v1::Warning {
+                    text: warning.text,
+                    cases: warning.cases,
+                });
+                let list = list.collect();
+                fact(now, Body::Warnings(v1::Warnings { list }));
+            }
+            RunnerEvent::Bye {
+                failed,
+                summary,
+                carry,
+            } => {
+                self.bye = true;
+                self.farewell = Some(farewell(failed, summary, carry));
+            }
         }
         Ok(())
     }
@@ -494,7 +587,9 @@ impl Live {
             return Err("a second hello".to_owned());
         }
         self.pid = hello.pid;
-        self.can_revoke = hello.can.iter().any(|can| can == "revoke");
+        let can = |what: &str| hello.can.iter().any(|can| can == what);
+        self.can_revoke = can("revoke");
+        self.can_grant = can("grant") && self.can_revoke;
         Ok(v1::ProcessStarted {
             incarnation: context.incarnation,
             pid: hello.pid,
@@ -508,6 +603,14 @@ impl Live {
             notes: hello.notes,
             max_fail: hello.run_wide.max_fail,
             junit: hello.run_wide.junit,
+            closing: hello.closing,
+            finish: hello.finish,
+            durations: match hello.run_wide.durations {
+                None => 0,
+                Some(0) => u32::MAX,
+                Some(count) => count,
+            },
+            durations_min_us: (hello.run_wide.durations_min.max(0.0) * 1e6) as u64,
         })
     }
 
@@ -576,19 +679,42 @@ impl Live {
         Ok((at, ended))
     }
 
-    fn returned(&mut self, lease: u64, cases: &[u32], all: bool) -> Result<(), String> {
+    /// The process may start more, now that it has started this many.
+    fn extend_grant(&mut self, started: u32) {
+        let window = self.pace.window();
+        let Some(held) = self.leases.front_mut() else {
+            return;
+        };
+        let held = &mut held.0;
+        let (lease, count) = (held.lease, held.done.len() as u32);
+        let Some(grant) = &mut held.grant else { return };
+        if grant.to >= count {
+            return;
+        }
+        if let Some(to) = grant.extend(started, window) {
+            self.send(&Op::Grant { lease, to });
+        }
+    }
+
+    /// What the process gives back, without what was taken back before.
+    fn returned(&mut self, lease: u64, cases: Vec<u32>, all: bool) -> Result<Vec<u32>, String> {
         let Some(position) = self.leases.iter().position(|held| held.0.lease == lease) else {
-            return Ok(());
+            return Ok(cases);
         };
         if all {
             if self.leases[position].0.begun_at.is_some() {
                 return Err(format!("lease {lease} is returned whole after it began"));
             }
             self.leases.remove(position);
-            return Ok(());
+            return Ok(cases);
         }
         let held = &mut self.leases[position].0;
-        for &case in cases {
+        let taken = held.grant.as_ref().and_then(|grant| grant.taken_from);
+        let cases: Vec<u32> = cases
+            .into_iter()
+            .filter(|&case| taken.is_none_or(|taken| case < taken))
+            .collect();
+        for &case in &cases {
             match held.done.get_mut(case as usize) {
                 Some(done) if !*done => {
                     *done = true;
@@ -601,7 +727,7 @@ impl Live {
                 }
             }
         }
-        Ok(())
+        Ok(cases)
     }
 
     /// How it ended, and what it was doing.
@@ -694,6 +820,7 @@ impl LeaseState {
                 class,
                 file,
                 line,
+                group,
             } => v1::DeclaredCase {
                 id,
                 occurrence: n,
@@ -701,12 +828,36 @@ impl LeaseState {
                 class,
                 file,
                 line,
+                group,
             },
         };
         while !self.ids.insert((declared.id.clone(), declared.occurrence)) {
             declared.occurrence += 1;
         }
         declared
+    }
+}
+
+fn wire_key(key: Key) -> v1::CaseKey {
+    v1::CaseKey {
+        id: key.id,
+        occurrence: key.n,
+    }
+}
+
+fn farewell(failed: Vec<Objection>, summary: Vec<Summary>, carry: String) -> v1::Farewell {
+    let failed = failed.into_iter().map(|objection| v1::Objection {
+        message: objection.message,
+        detail: objection.detail,
+    });
+    let summary = summary.into_iter().map(|summary| v1::Summary {
+        title: summary.title,
+        text: summary.text,
+    });
+    v1::Farewell {
+        failed: failed.collect(),
+        summary: summary.collect(),
+        carry,
     }
 }
 

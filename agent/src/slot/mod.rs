@@ -3,13 +3,14 @@
 //! The slot's task owns everything here. It keeps the process's next unit at hand, turns the process's events
 //! into facts (see [`live`]), watches deadlines, and says how the process ended when it does.
 
+mod grant;
 mod live;
 
 use crate::batch::Report;
 use crate::clock::now_us;
-use crate::framework::{Framework, Identity};
+use crate::framework::{Framework, Identity, Role};
 use crate::process::{self, Process};
-use crate::runner::{Key, Op, write_op};
+use crate::runner::{Carried, Key, Op, write_op};
 use evenkeel_proto::v1;
 use live::{Killed, Live, Wire};
 use std::collections::VecDeque;
@@ -30,7 +31,14 @@ pub(crate) enum SlotCommand {
     Revoke(v1::Revoke),
     Idle,
     Recycle,
-    Close { abort: bool },
+    Conclude,
+    Finish {
+        carried: Vec<v1::Carried>,
+        more: bool,
+    },
+    Close {
+        abort: bool,
+    },
 }
 
 /// What a slot needs to know to start processes.
@@ -63,6 +71,8 @@ enum Item {
     Lease(v1::Lease),
     Idle,
     Recycle,
+    Conclude,
+    Finish,
 }
 
 pub(crate) struct Slot {
@@ -75,6 +85,10 @@ pub(crate) struct Slot {
     incarnation: u32,
     /// Ends of processes that nobody asked for.
     ends: u32,
+    /// No process is to be started any more but the one that concludes the run.
+    concluded: bool,
+    /// What that one needs, as far as it has come.
+    carried: Vec<Carried>,
     closing: bool,
 }
 
@@ -98,6 +112,8 @@ impl Slot {
             live: None,
             incarnation: 0,
             ends: 0,
+            concluded: false,
+            carried: Vec::new(),
             closing: false,
         }
     }
@@ -168,9 +184,14 @@ impl Slot {
         let socket = setup
             .sockets
             .join(format!("{}-{}", setup.slot, self.incarnation));
+        let role = if self.concluded {
+            Role::Finish
+        } else {
+            Role::Test
+        };
         let started = setup
             .framework
-            .spawn(&setup.suite, &setup.identity, &setup.cache)
+            .spawn(&setup.suite, &setup.identity, role, &setup.cache)
             .and_then(|spawn| {
                 let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
                 Ok(Live::new(process, connected, spawn))
@@ -181,7 +202,10 @@ impl Slot {
                 let directory = &self.setup.suite.directory;
                 let explanation =
                     format!("the process could not be started in {directory}: {error}");
-                self.process_ended(Cause::Exited, -1, None, String::new(), explanation);
+                self.process_ended(Cause::Exited, -1, None, String::new(), explanation, None);
+                if self.concluded {
+                    self.fact(Body::Concluded(v1::Concluded {}), true);
+                }
             }
         }
     }
@@ -191,6 +215,16 @@ impl Slot {
             SlotCommand::List => self.queue.push_back(Item::List),
             SlotCommand::Idle => self.queue.push_back(Item::Idle),
             SlotCommand::Recycle => self.queue.push_back(Item::Recycle),
+            SlotCommand::Conclude => self.conclude(),
+            SlotCommand::Finish { carried, more } => {
+                self.carried.extend(carried.into_iter().map(|one| Carried {
+                    slot: one.shard,
+                    carry: one.carry,
+                }));
+                if !more {
+                    self.queue.push_back(Item::Finish);
+                }
+            }
             // A lease that crossed the news of a process's end on its way is void already.
             SlotCommand::Lease(lease) if lease.ends != self.ends => {}
             SlotCommand::Lease(lease) => self.queue.push_back(Item::Lease(lease)),
@@ -210,8 +244,26 @@ impl Slot {
         if self.live.is_none()
             && !self.closing
             && self.queue.iter().any(|item| !matches!(item, Item::Idle))
+            && (!self.concluded || self.finishes())
         {
             self.start();
+        }
+    }
+
+    fn finishes(&self) -> bool {
+        self.queue.iter().any(|item| matches!(item, Item::Finish))
+    }
+
+    /// The process comes to its end when what it holds is done; one that is not ready yet has nothing to say.
+    fn conclude(&mut self) {
+        self.concluded = true;
+        match &self.live {
+            Some(live) if live.hello => self.queue.push_back(Item::Conclude),
+            Some(_) => {
+                self.queue.clear();
+                self.kill(Cause::Ended, "it was not needed any more".to_owned());
+            }
+            None => self.fact(Body::Concluded(v1::Concluded {}), true),
         }
     }
 
@@ -232,11 +284,23 @@ impl Slot {
             return;
         }
         let Some(live) = &mut self.live else { return };
-        if live.raise_generation(revoke.lease, revoke.generation) && live.can_revoke {
-            live.send(&Op::Revoke {
+        if !live.raise_generation(revoke.lease, revoke.generation) || !live.can_revoke {
+            return;
+        }
+        live.send(&Op::Revoke {
+            lease: revoke.lease,
+            from: revoke.from,
+        });
+        // What the process may not start yet need not wait for its answer.
+        let cases = live.take_back(revoke.lease, revoke.from);
+        if !cases.is_empty() {
+            let returned = v1::Returned {
                 lease: revoke.lease,
-                from: revoke.from,
-            });
+                generation: revoke.generation,
+                cases,
+                all: false,
+            };
+            self.fact(Body::Returned(returned), true);
         }
     }
 
@@ -257,6 +321,17 @@ impl Slot {
                         break;
                     }
                     live.stop();
+                }
+                Some(Item::Conclude) => {
+                    if !live.leases.is_empty() {
+                        live.idle();
+                        break;
+                    }
+                    live.stop();
+                }
+                Some(Item::Finish) => {
+                    live.conclude_run(std::mem::take(&mut self.carried));
+                    self.queue.pop_front();
                 }
                 Some(Item::List) => {
                     live.list();
@@ -397,8 +472,11 @@ impl Slot {
                 _ => break,
             }
         }
-        let Some(live) = self.live.take() else { return };
+        let Some(mut live) = self.live.take() else {
+            return;
+        };
         let summary = live.ending(status);
+        let farewell = live.farewell();
         let was_ready = live.hello || live.refused.is_some();
         if let Some(refused) = live.refused.clone()
             && summary.cause != Cause::Finished
@@ -419,12 +497,16 @@ impl Slot {
                 None,
                 String::new(),
                 summary.explanation,
+                farewell,
             );
             // A planned end: what is queued behind it stands, and goes to a fresh process.
-            if matches!(self.queue.front(), Some(Item::Recycle)) {
+            if matches!(self.queue.front(), Some(Item::Recycle | Item::Conclude)) {
                 self.queue.pop_front();
             }
-            if !self.closing || self.queue.iter().any(|item| matches!(item, Item::Lease(_))) {
+            if self.concluded {
+                self.fact(Body::Concluded(v1::Concluded {}), true);
+            } else if !self.closing || self.queue.iter().any(|item| matches!(item, Item::Lease(_)))
+            {
                 self.start();
             }
             return;
@@ -442,7 +524,11 @@ impl Slot {
             summary.in_flight,
             tail,
             summary.explanation,
+            farewell,
         );
+        if self.concluded {
+            self.fact(Body::Concluded(v1::Concluded {}), true);
+        }
     }
 
     fn process_ended(
@@ -452,6 +538,7 @@ impl Slot {
         in_flight: Option<v1::InFlight>,
         stderr_tail: String,
         explanation: String,
+        farewell: Option<v1::Farewell>,
     ) {
         let ended = v1::ProcessEnded {
             incarnation: self.incarnation,
@@ -460,6 +547,7 @@ impl Slot {
             in_flight,
             stderr_tail,
             explanation,
+            farewell,
         };
         self.incarnation += 1;
         self.ends += u32::from(cause != Cause::Finished);

@@ -26,14 +26,14 @@ impl Bound {
     }
 }
 
-/// The larger of (a) the smallest T with Σ speedⱼ × max(0, T − readyⱼ) ≥ the sum of the pieces, and (b) over k up to the
-/// number of slots, the k longest pieces over the k fastest slots.
+/// The larger of (a) the smallest T with Σ speedⱼ × max(0, T − readyⱼ) ≥ the work, and (b) over k up to the number of slots,
+/// the k longest pieces over the k fastest slots. `pieces` is what nothing divides; it need not add up to the work.
 ///
 /// (b) is the classic bound for uniform machines without preemption; see Horvath, Lam and Sethi, "A level algorithm for
-/// preemptive scheduling" (1977). Pieces and result are in microseconds at the reference speed; without slots or pieces
-/// the bound is zero.
-pub fn lower_bound(pieces: &[Micros], slots: &[SlotCapacity]) -> Bound {
-    let total: u128 = pieces.iter().map(|piece| u128::from(piece.0) * 1000).sum();
+/// preemptive scheduling" (1977). Work, pieces and result are in microseconds at the reference speed; without slots or
+/// work the bound is zero.
+pub fn lower_bound(work: Micros, pieces: &[Micros], slots: &[SlotCapacity]) -> Bound {
+    let total = u128::from(work.0) * 1000;
     let mut usable: Vec<SlotCapacity> = slots
         .iter()
         .copied()
@@ -63,13 +63,13 @@ pub fn lower_bound(pieces: &[Micros], slots: &[SlotCapacity]) -> Bound {
     let mut longest: Vec<Micros> = pieces.to_vec();
     longest.sort_by(|a, b| b.cmp(a));
     usable.sort_by_key(|slot| std::cmp::Reverse(slot.speed_milli));
-    let mut work: u128 = 0;
+    let mut longest_work: u128 = 0;
     let mut speed: u128 = 0;
     let mut piecewise: u128 = 0;
     for (piece, slot) in longest.iter().zip(&usable) {
-        work += u128::from(piece.0) * 1000;
+        longest_work += u128::from(piece.0) * 1000;
         speed += u128::from(slot.speed_milli);
-        piecewise = piecewise.max(work.div_ceil(speed));
+        piecewise = piecewise.max(longest_work.div_ceil(speed));
     }
 
     let micros = |value: u128| Micros(u64::try_from(value).unwrap_or(u64::MAX));
@@ -84,6 +84,11 @@ pub fn lower_bound(pieces: &[Micros], slots: &[SlotCapacity]) -> Bound {
 mod tests {
     use super::*;
 
+    /// Where the pieces are all there is.
+    fn bound(pieces: &[Micros], slots: &[SlotCapacity]) -> Bound {
+        lower_bound(pieces.iter().copied().sum(), pieces, slots)
+    }
+
     fn slots(ready: &[u64]) -> Vec<SlotCapacity> {
         ready
             .iter()
@@ -97,42 +102,27 @@ mod tests {
     #[test]
     fn work_is_spread_over_the_slots_that_are_ready() {
         let pieces = [Micros(10), Micros(10), Micros(10)];
-        assert_eq!(
-            lower_bound(&pieces, &slots(&[0, 0])),
-            Bound::Work(Micros(15))
-        );
-        assert_eq!(
-            lower_bound(&pieces, &slots(&[0, 10])),
-            Bound::Work(Micros(20))
-        );
-        assert_eq!(
-            lower_bound(&pieces, &slots(&[0, 100])),
-            Bound::Work(Micros(30))
-        );
+        assert_eq!(bound(&pieces, &slots(&[0, 0])), Bound::Work(Micros(15)));
+        assert_eq!(bound(&pieces, &slots(&[0, 10])), Bound::Work(Micros(20)));
+        assert_eq!(bound(&pieces, &slots(&[0, 100])), Bound::Work(Micros(30)));
     }
 
     #[test]
     fn one_long_piece_decides() {
         let pieces = [Micros(100), Micros(1)];
-        assert_eq!(
-            lower_bound(&pieces, &slots(&[0, 0])),
-            Bound::Pieces(Micros(100))
-        );
+        assert_eq!(bound(&pieces, &slots(&[0, 0])), Bound::Pieces(Micros(100)));
     }
 
     #[test]
     fn a_slow_slot_counts_for_what_it_gives() {
         let mut both = slots(&[0, 0]);
         both[1].speed_milli = 500;
-        assert_eq!(
-            lower_bound(&[Micros(30); 3], &both),
-            Bound::Work(Micros(60))
-        );
+        assert_eq!(bound(&[Micros(30); 3], &both), Bound::Work(Micros(60)));
     }
 
     #[test]
     fn nothing_takes_no_time() {
-        assert_eq!(lower_bound(&[], &slots(&[0])).makespan(), Micros::ZERO);
-        assert_eq!(lower_bound(&[Micros(5)], &[]).makespan(), Micros::ZERO);
+        assert_eq!(bound(&[], &slots(&[0])).makespan(), Micros::ZERO);
+        assert_eq!(bound(&[Micros(5)], &[]).makespan(), Micros::ZERO);
     }
 }

@@ -78,7 +78,7 @@ proptest! {
         slots in 1usize..6,
     ) {
         let capacity = vec![SlotCapacity { ready: Micros::ZERO, speed_milli: 1000 }; slots];
-        let bound = lower_bound(&micros(&weights), &capacity).makespan();
+        let bound = lower_bound(micros(&weights).into_iter().sum(), &micros(&weights), &capacity).makespan();
         prop_assert!(plan(&micros(&weights), &vec![Micros::ZERO; slots]).makespan >= bound);
     }
 
@@ -111,7 +111,7 @@ proptest! {
         let exact: Vec<(u64, u64, bool)> = weights.iter().map(|&w| (w, w, true)).collect();
         let played = play(&exact, slots, &[]);
         let capacity = vec![SlotCapacity { ready: Micros::ZERO, speed_milli: 1000 }; slots as usize];
-        let bound = lower_bound(&micros(&weights), &capacity).makespan();
+        let bound = lower_bound(micros(&weights).into_iter().sum(), &micros(&weights), &capacity).makespan();
         // A list schedule is at most one unit over the fluid bound (Graham 1966); each hand-over costs a step of the clock.
         let longest = weights.iter().copied().max().unwrap_or(0);
         prop_assert!(played.end <= bound.0 + longest, "{} against {}", played.end, bound.0);

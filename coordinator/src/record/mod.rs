@@ -8,7 +8,7 @@ mod case;
 mod summary;
 
 pub use case::{Attempt, Case, CaseLabels, Outcome, TextRef, Verdict};
-pub use summary::{Schedule, ShardSummary, Totals};
+pub use summary::{Longest, Schedule, ShardSummary, Totals};
 
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;

@@ -2,6 +2,7 @@
 
 use super::{Record, Verdict};
 use evenkeel_schedule::{Bound, Micros, SlotCapacity, lower_bound};
+use std::collections::{BTreeMap, HashMap};
 
 /// Counts of final verdicts. A unit without cases that got a verdict as a whole counts as one test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +51,18 @@ pub struct Schedule {
     /// From the first unit's start to the last one's end.
     pub makespan: Micros,
     pub bound: Bound,
-    /// The longest single lease and its unit.
-    pub longest: Option<(Micros, u32)>,
+    /// The longest piece that nothing divides.
+    pub longest: Option<Longest>,
+}
+
+/// A piece of a unit that nothing divides: a case or a group of them with what loading the unit takes, or the unit where
+/// it has nothing smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Longest {
+    pub span: Micros,
+    pub unit: u32,
+    /// The case that it is, or begins with; none where it is all of the unit.
+    pub case: Option<u32>,
 }
 
 impl Schedule {
@@ -97,10 +108,20 @@ impl Record {
             .map(|(_, _, ended)| ended.at)
             .max()
             .unwrap_or_default();
-        let pieces: Vec<Micros> = spans.clone().map(|(lease, _, _)| lease.span()).collect();
-        let longest = spans
-            .map(|(lease, _, _)| (lease.span(), lease.unit))
-            .max_by_key(|(span, _)| *span);
+        // What the parts of a unit took together, its set-up once.
+        let mut taken: BTreeMap<u32, (Micros, Micros)> = BTreeMap::new();
+        for (lease, _, ended) in spans {
+            let (work, setup) = taken.entry(lease.unit).or_default();
+            *work += lease.span() - ended.setup;
+            *setup = ended.setup.max(*setup);
+        }
+        let work = taken.values().map(|&(work, setup)| work + setup).sum();
+        let mut pieces: Vec<Longest> = Vec::new();
+        for (&unit, &(work, setup)) in &taken {
+            self.pieces(unit, work + setup, setup, &mut pieces);
+        }
+        let longest = pieces.iter().copied().max();
+        let pieces: Vec<Micros> = pieces.into_iter().map(|piece| piece.span).collect();
         let capacity: Vec<SlotCapacity> = self
             .shards
             .iter()
@@ -113,8 +134,39 @@ impl Record {
         Schedule {
             slots: self.shards.len() as u32,
             makespan: last - first,
-            bound: lower_bound(&pieces, &capacity),
+            bound: lower_bound(work, &pieces, &capacity),
             longest,
+        }
+    }
+
+    /// What nothing divides of a unit that took `all`, `setup` of it for loading.
+    fn pieces(&self, unit: u32, all: Micros, setup: Micros, pieces: &mut Vec<Longest>) {
+        let cases = &self.units[unit as usize].cases;
+        let mut groups: HashMap<&str, usize> = HashMap::new();
+        let first = pieces.len();
+        for (number, case) in (0..).zip(cases) {
+            let ran = case
+                .last_attempt()
+                .map_or(Micros::ZERO, |attempt| attempt.ended - attempt.started);
+            let place = case
+                .group()
+                .map(|group| *groups.entry(group).or_insert(pieces.len()));
+            match place.and_then(|place| pieces.get_mut(place)) {
+                Some(piece) => piece.span += ran,
+                None => pieces.push(Longest {
+                    span: setup + ran,
+                    unit,
+                    case: Some(number),
+                }),
+            }
+        }
+        if pieces.len() - first <= 1 {
+            pieces.truncate(first);
+            pieces.push(Longest {
+                span: all,
+                unit,
+                case: None,
+            });
         }
     }
 

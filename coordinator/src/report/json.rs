@@ -28,6 +28,56 @@ struct Run<'a> {
     evenkeel: &'a str,
 }
 
+/// What the framework said on the run as a whole.
+#[derive(Serialize)]
+struct Said<'a> {
+    failed: Vec<Objection<'a>>,
+    summaries: Vec<Summary<'a>>,
+    warnings: Vec<Warning<'a>>,
+}
+
+#[derive(Serialize)]
+struct Objection<'a> {
+    message: &'a str,
+    detail: &'a str,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    shard: u32,
+    title: &'a str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Warning<'a> {
+    text: &'a str,
+    tests: &'a [String],
+}
+
+impl<'a> Said<'a> {
+    fn of(record: &'a Record) -> Said<'a> {
+        let failed = record.objections.iter().map(|objection| Objection {
+            message: &objection.message,
+            detail: &objection.detail,
+        });
+        let summaries = record.summaries.iter().map(|summary| Summary {
+            shard: summary.shard + 1,
+            title: &summary.title,
+            text: &summary.text,
+        });
+        let warnings = record.warnings.iter().map(|warning| Warning {
+            text: &warning.text,
+            tests: &warning.cases,
+        });
+        Said {
+            failed: failed.collect(),
+            summaries: summaries.collect(),
+            warnings: warnings.collect(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Totals {
     tests: u32,
@@ -45,7 +95,7 @@ struct Schedule {
     makespan_s: f64,
     lower_bound_s: f64,
     gap: f64,
-    /// What decides the bound: "work" or "longest_unit".
+    /// What decides the bound: "work", "longest_test" or "longest_unit".
     bound_by: &'static str,
     explanation: String,
 }
@@ -159,6 +209,11 @@ pub(super) fn write(
         gap: schedule.gap(),
         bound_by: match schedule.bound {
             evenkeel_schedule::Bound::Work(_) => "work",
+            evenkeel_schedule::Bound::Pieces(_)
+                if schedule.longest.is_some_and(|l| l.case.is_some()) =>
+            {
+                "longest_test"
+            }
             evenkeel_schedule::Bound::Pieces(_) => "longest_unit",
         },
         explanation: crate::server::explanation(record),
@@ -178,6 +233,8 @@ pub(super) fn write(
     )?;
     let notes: Vec<&str> = record.notes.iter().map(|note| note.text.as_str()).collect();
     writeln!(out, "\"notes\":{},", serde_json::to_string(&notes)?)?;
+    let said = Said::of(record);
+    writeln!(out, "\"framework\":{},", serde_json::to_string(&said)?)?;
     write!(out, "\"tests\":[")?;
     let pieces = pieces(record);
     let mut separator = "\n";

@@ -6,6 +6,8 @@ use evenkeel_proto::ledger as l;
 use l::Warned;
 use l::entry::Body;
 
+/// Bytes of what is carried in one message, roughly.
+const CARRIED_AT_ONCE: usize = 8 << 20;
 /// So many tests are remembered for a warning.
 const CASES_OF_A_WARNING: usize = 10;
 
@@ -57,17 +59,36 @@ impl Run {
             self.close(now);
             return;
         };
-        let carried = (0..)
-            .zip(&mut self.shards)
-            .flat_map(|(shard, state)| {
-                let carried = std::mem::take(&mut state.carried);
-                carried.into_iter().map(move |carry| (shard, carry))
-            })
-            .collect();
+        let mut chunks: Vec<Vec<(u32, String)>> = vec![Vec::new()];
+        let mut size = 0;
+        for (number, state) in (0..).zip(&mut self.shards) {
+            for carry in std::mem::take(&mut state.carried) {
+                size += carry.len();
+                if size > CARRIED_AT_ONCE {
+                    chunks.push(Vec::new());
+                    size = carry.len();
+                }
+                chunks
+                    .last_mut()
+                    .expect("there is one")
+                    .push((number, carry));
+            }
+        }
         self.phase = Phase::Finishing(shard as u32);
         self.shards[shard].concluding = true;
         let slot = self.record.shards[shard].slot;
-        self.send_to_shard(shard as u32, Command::Finish { slot, carried });
+        let last = chunks.len() - 1;
+        for (number, carried) in chunks.into_iter().enumerate() {
+            let more = number < last;
+            self.send_to_shard(
+                shard as u32,
+                Command::Finish {
+                    slot,
+                    carried,
+                    more,
+                },
+            );
+        }
     }
 
     /// What a process that ended said at its end.

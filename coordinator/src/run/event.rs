@@ -293,6 +293,7 @@ pub enum Command {
     Finish {
         slot: u32,
         carried: Vec<(u32, String)>,
+        more: bool,
     },
     Close {
         abort: bool,

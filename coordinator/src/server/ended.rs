@@ -27,6 +27,24 @@ pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
         makespan_us: schedule.makespan.0,
         lower_bound_us: schedule.bound.makespan().0,
         slowest: slowest(record),
+        durations: wanted_durations(record).is_some(),
+        objections: record
+            .objections
+            .iter()
+            .map(|objection| v1::Objection {
+                message: objection.message.clone(),
+                detail: objection.detail.clone(),
+            })
+            .collect(),
+        summaries: summaries(record),
+        warnings: record
+            .warnings
+            .iter()
+            .map(|warning| v1::Warning {
+                text: warning.text.clone(),
+                cases: warning.cases.clone(),
+            })
+            .collect(),
         failing: failing(record),
         explanation: explanation(record),
         state: std::path::absolute(state)
@@ -43,19 +61,40 @@ pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
     }
 }
 
-fn slowest(record: &Record) -> Vec<v1::Slow> {
-    let mut slowest: Vec<(u64, &str)> = Vec::with_capacity(SLOWEST + 1);
-    for case in record.units.iter().flat_map(|unit| &unit.cases) {
-        let Some(attempt) = case.last_attempt() else {
-            continue;
+/// How many of the slowest tests the framework's own options ask for, and from which duration on.
+fn wanted_durations(record: &Record) -> Option<(usize, Micros)> {
+    let mut processes = record.shards.iter().flat_map(|shard| &shard.processes);
+    let wanted = processes.find(|process| process.started.durations > 0)?;
+    let least = Micros(wanted.started.durations_min_us);
+    Some((wanted.started.durations as usize, least))
+}
+
+/// What the framework printed at its end, equal texts once.
+fn summaries(record: &Record) -> Vec<v1::Summary> {
+    let mut summaries: Vec<v1::Summary> = Vec::new();
+    for summary in &record.summaries {
+        let summary = v1::Summary {
+            title: summary.title.clone(),
+            text: summary.text.clone(),
         };
-        let entry = (attempt.duration.0, &*case.id);
-        let position = slowest.partition_point(|other| other.0 >= entry.0);
-        if position < SLOWEST {
-            slowest.insert(position, entry);
-            slowest.truncate(SLOWEST);
+        if !summaries.contains(&summary) {
+            summaries.push(summary);
         }
     }
+    summaries
+}
+
+fn slowest(record: &Record) -> Vec<v1::Slow> {
+    let (most, least) = wanted_durations(record).unwrap_or((SLOWEST, Micros::ZERO));
+    let mut slowest: Vec<(u64, &str)> = Vec::new();
+    for case in record.units.iter().flat_map(|unit| &unit.cases) {
+        let took = case.last_attempt().map(|attempt| attempt.duration);
+        if let Some(took) = took.filter(|took| *took >= least) {
+            slowest.push((took.0, &*case.id));
+        }
+    }
+    slowest.sort_by_key(|&(took, _)| std::cmp::Reverse(took));
+    slowest.truncate(most);
     slowest
         .into_iter()
         .map(|(duration_us, id)| v1::Slow {
@@ -109,11 +148,15 @@ pub(crate) fn explanation(record: &Record) -> String {
         if schedule.slots == 1 { "" } else { "s" },
         schedule.bound.makespan().as_secs_f64(),
     );
-    if let (Bound::Pieces(_), Some((span, unit))) = (schedule.bound, schedule.longest) {
+    if let (Bound::Pieces(_), Some(longest)) = (schedule.bound, schedule.longest) {
+        let unit = &record.units[longest.unit as usize];
+        let (name, shorter) = match longest.case {
+            Some(case) => (&unit.cases[case as usize].id, "test"),
+            None => (&unit.name, "file"),
+        };
+        let span = longest.span.as_secs_f64();
         text.push_str(&format!(
-            "; {} alone took {:.2} s and decides: more slots will not help, a shorter file would",
-            record.units[unit as usize].name,
-            span.as_secs_f64()
+            "; {name} alone took {span:.2} s and decides: more slots will not help, a shorter {shorter} would",
         ));
     }
     text

@@ -420,7 +420,7 @@ impl World {
                 }
                 self.tell(agent, slot as usize, FactBody::Concluded);
             }
-            Command::Finish { slot, carried } => {
+            Command::Finish { slot, carried, .. } => {
                 assert!(self.finished.is_none(), "the run is finished twice");
                 self.finished = Some(carried.into_iter().map(|(_, carry)| carry).collect());
                 self.agents[agent].slots[slot as usize].ordinal = 0;

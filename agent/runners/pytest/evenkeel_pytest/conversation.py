@@ -65,8 +65,13 @@ class Conversation:
                 wanted = typed(operation["unit"], str)
                 only, skip = (case_keys(operation.get(field)) for field in ("only", "skip"))
                 unit = self.units.get(wanted) or Unit(wanted, wanted)
-                self.queue.append(Lease(typed(operation["lease"], int), unit, only, skip))
+                lease = Lease(typed(operation["lease"], int), unit, only, skip)
+                if "grant" in operation:
+                    lease.granted = typed(operation["grant"], int)
+                self.queue.append(lease)
                 self.idle = False
+            elif name == "grant":
+                self.grant(typed(operation["lease"], int), typed(operation["to"], int))
             elif name == "revoke":
                 self.revoke(typed(operation["lease"], int), typed(operation["from"], int))
             elif name == "list":
@@ -101,6 +106,16 @@ class Conversation:
             chunk.append(entry)
             size += len(entry)
         self.wire.push(f'{head}{",".join(chunk)}],"more":false}}\n')
+
+    def grant(self, number, to):
+        for lease in (self.lease, *self.queue):
+            if lease is not None and lease.number == number:
+                lease.granted = to
+
+    def await_grant(self, lease):
+        """Returns when the lease's next case may start, or nothing is left of it."""
+        while lease.granted <= lease.next < lease.limit:
+            self.receive(wait=True)
 
     def revoke(self, number, start):
         lease = self.lease

@@ -112,7 +112,7 @@ class Slot:
             "language": f"{implementation} {'.'.join(map(str, sys.version_info[:3]))}",
             "pid": os.getpid(),
             "at": now(),
-            "can": ["list", "revoke"],
+            "can": ["list", "revoke", "grant"],
             "notes": self.notes,
             "run_wide": self.run_wide,
         }
@@ -138,6 +138,7 @@ class Slot:
         for start in lease.revokes:
             talk.give_back(lease, start)
         talk.receive(wait=False)
+        talk.await_grant(lease)
         while lease.next < lease.limit:
             self.run(lease)
         if lease.limit >= len(unit.cases):
@@ -169,6 +170,7 @@ class Slot:
         if item is None:
             self.end(lease, index, case.verdict)
             talk.receive(wait=False)
+            talk.await_grant(lease)
             return
         if index + 1 < lease.limit:
             nextitem = lease.cases[index + 1].item
@@ -183,6 +185,7 @@ class Slot:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
             self.stay_one()
             talk.receive(wait=False)
+            talk.await_grant(lease)  # before the case's end is told: what else is torn down is a part of it
             if nextitem is not None and nextitem is not teardown.ahead and lease.next >= lease.limit:
                 teardown.tear_down_further(item)
         except pytest.exit.Exception as error:

@@ -3,6 +3,8 @@
 Plain data. How units are found is walk.py's, how they are loaded loading.py's. PYTEST_DONT_REWRITE
 """
 
+import sys
+
 from .text import clean, dumps
 
 
@@ -55,7 +57,7 @@ class Case:
 
 
 class Lease:
-    """The right to run cases [next, limit) of a unit."""
+    """The right to run cases [next, limit) of a unit, of which those below `granted` may start."""
 
     def __init__(self, number, unit, only, skip):
         self.number = number
@@ -65,6 +67,7 @@ class Lease:
         self.cases = None
         self.next = 0
         self.limit = 0
+        self.granted = sys.maxsize
         self.revokes = []  # what came while the cases were not known yet
 
     def admits(self, case):
