@@ -16,6 +16,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/__init__.py"),
     ),
     (
+        "bytecode.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/bytecode.py"),
+    ),
+    (
         "conversation.py",
         include_str!("../../runners/pytest/evenkeel_pytest/conversation.py"),
     ),
@@ -122,6 +126,9 @@ pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io:
         None => own,
     };
     environment.push(("PYTHONPATH".to_owned(), Some(path)));
+    let bytecode = std::path::absolute(cache.join("bytecode"))?;
+    let bytecode = bytecode.to_string_lossy().into_owned();
+    environment.push(("EVENKEEL_BYTECODE".to_owned(), Some(bytecode)));
     // One hash seed a run: ids of parametrised tests that come out of sets are then the same in every slot.
     if given("PYTHONHASHSEED").is_none() {
         let seed = identity.seed % (u64::from(u32::MAX) + 1);

@@ -18,18 +18,18 @@ import atexit
 import os
 import sys
 
-from .slot import Slot
-from .wire import Wire
+from . import bytecode
 
 
 def _clean_environment():
     """Undoes what the agent had to do to get this package loaded, so that tests and the processes that they start see what plain
-    pytest would show them. Returns the path of the agent's socket, None if there is no agent."""
+    pytest would show them. Returns the path of the agent's socket, None if there is no agent, and of the directory for bytecode."""
     environ = os.environ
     address = environ.pop("EVENKEEL_SOCKET", None)
+    kept = environ.pop("EVENKEEL_BYTECODE", None)
     was = environ.pop("EVENKEEL_PYTHONPATH_WAS", None)
     if address is None:
-        return None
+        return None, None
     here = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     # Only the first entry is the agent's; somebody may have put the same directory there on purpose.
     for at, entry in enumerate(sys.path):
@@ -48,10 +48,17 @@ def _clean_environment():
         if sys.argv[at : at + 2] == ["-p", "evenkeel_pytest"]:
             del sys.argv[at : at + 2]  # pytest has taken its copy; a test that starts sys.argv again must not need us
             break
-    return address
+    return address, kept
 
 
-_address = _clean_environment()
+_address, _kept = _clean_environment()
+if _kept:
+    bytecode.install(_kept)
+
+# The rest is among the first that need not be compiled again.
+from .slot import Slot  # noqa: E402
+from .wire import Wire  # noqa: E402
+
 _wire = Wire(_address) if _address is not None else None
 
 
