@@ -20,8 +20,32 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/bytecode.py"),
     ),
     (
+        "closing.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/closing.py"),
+    ),
+    (
         "conversation.py",
         include_str!("../../runners/pytest/evenkeel_pytest/conversation.py"),
+    ),
+    (
+        "coverage.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/coverage.py"),
+    ),
+    (
+        "finish.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/finish.py"),
+    ),
+    (
+        "fixtures.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/fixtures.py"),
+    ),
+    (
+        "foreign.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/foreign.py"),
+    ),
+    (
+        "groups.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/groups.py"),
     ),
     (
         "loading.py",
@@ -44,6 +68,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/teardown.py"),
     ),
     (
+        "tee.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/tee.py"),
+    ),
+    (
         "terminal.py",
         include_str!("../../runners/pytest/evenkeel_pytest/terminal.py"),
     ),
@@ -62,6 +90,14 @@ const FILES: &[(&str, &str)] = &[
     (
         "walk.py",
         include_str!("../../runners/pytest/evenkeel_pytest/walk.py"),
+    ),
+    (
+        "warned.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/warned.py"),
+    ),
+    (
+        "whole.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/whole.py"),
     ),
     (
         "wire.py",

@@ -21,15 +21,16 @@ import sys
 from . import bytecode
 
 
+OWN = ("EVENKEEL_SOCKET", "EVENKEEL_BYTECODE", "EVENKEEL_PYTHONPATH_WAS", "EVENKEEL_ROLE", "EVENKEEL_COLLECT", "EVENKEEL_MAX_FAIL")
+
+
 def _clean_environment():
     """Undoes what the agent had to do to get this package loaded, so that tests and the processes that they start see what plain
-    pytest would show them. Returns the path of the agent's socket, None if there is no agent, and of the directory for bytecode."""
+    pytest would show them. Returns what the agent says in the environment, without what tests may read there."""
     environ = os.environ
-    address = environ.pop("EVENKEEL_SOCKET", None)
-    kept = environ.pop("EVENKEEL_BYTECODE", None)
-    was = environ.pop("EVENKEEL_PYTHONPATH_WAS", None)
-    if address is None:
-        return None, None
+    given = {name: environ.pop(name) for name in OWN if name in environ}
+    if "EVENKEEL_SOCKET" not in given:
+        return {}
     here = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     # Only the first entry is the agent's; somebody may have put the same directory there on purpose.
     for at, entry in enumerate(sys.path):
@@ -38,6 +39,7 @@ def _clean_environment():
             break
     entries = environ.get("PYTHONPATH", "").split(os.pathsep)
     entries = [entry for entry in entries if os.path.realpath(entry or os.curdir) != here]
+    was = given.get("EVENKEEL_PYTHONPATH_WAS")
     if was is not None:
         environ["PYTHONPATH"] = was
     elif any(entries):  # a wrapper between the agent and pytest has added some
@@ -48,18 +50,20 @@ def _clean_environment():
         if sys.argv[at : at + 2] == ["-p", "evenkeel_pytest"]:
             del sys.argv[at : at + 2]  # pytest has taken its copy; a test that starts sys.argv again must not need us
             break
-    return address, kept
+    # Beside the socket, where the agent clears away.
+    given["private"] = os.path.join(os.path.dirname(given["EVENKEEL_SOCKET"]), f"process-{os.getpid()}")
+    return given
 
 
-_address, _kept = _clean_environment()
-if _kept:
-    bytecode.install(_kept)
+_given = _clean_environment()
+if "EVENKEEL_BYTECODE" in _given:
+    bytecode.install(_given["EVENKEEL_BYTECODE"])
 
 # The rest is among the first that need not be compiled again.
 from .slot import Slot  # noqa: E402
 from .wire import Wire  # noqa: E402
 
-_wire = Wire(_address) if _address is not None else None
+_wire = Wire(_given["EVENKEEL_SOCKET"]) if _given else None
 
 
 def pytest_addoption(parser, pluginmanager):
@@ -68,7 +72,7 @@ def pytest_addoption(parser, pluginmanager):
     wire, _wire = _wire, None
     if wire is not None:
         config = pluginmanager.get_plugin("pytestconfig")
-        slot = Slot(wire, config)
+        slot = Slot(wire, config, _given)
         pluginmanager.register(slot, "evenkeel-slot")
         config.add_cleanup(slot.farewell)
         atexit.register(slot.farewell)

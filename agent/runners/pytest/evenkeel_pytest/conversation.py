@@ -38,6 +38,8 @@ class Conversation:
         self.lease = None  # the one at work
         self.idle = False
         self.stopping = False
+        self.full = False  # enough has failed: no lease is begun any more
+        self.carried = None  # what the other processes left, for the one that concludes the run
         self.gone = False  # nothing more is to be said
 
     def receive(self, wait):
@@ -68,7 +70,10 @@ class Conversation:
                 lease = Lease(typed(operation["lease"], int), unit, only, skip)
                 if "grant" in operation:
                     lease.granted = typed(operation["grant"], int)
-                self.queue.append(lease)
+                if self.full:
+                    self.return_whole(lease)
+                else:
+                    self.queue.append(lease)
                 self.idle = False
             elif name == "grant":
                 self.grant(typed(operation["lease"], int), typed(operation["to"], int))
@@ -78,6 +83,8 @@ class Conversation:
                 self.list_units()
             elif name == "idle":
                 self.idle = True
+            elif name == "finish":
+                self.carried = typed(operation["carried"], list)
             elif name == "stop":
                 self.stopping = True
             else:
@@ -96,8 +103,8 @@ class Conversation:
         self.push_list('{"event":"listed","units":[', entries)
         self.send()
 
-    def push_list(self, head, entries):
-        """Takes a list to send, in chunks where it is long."""
+    def push_list(self, head, entries, tail=""):
+        """Takes a list to send, in chunks where it is long. `tail`: further fields of the last chunk."""
         chunk, size = [], 0
         for entry in entries:
             if size > CHUNK:
@@ -105,7 +112,7 @@ class Conversation:
                 chunk, size = [], 0
             chunk.append(entry)
             size += len(entry)
-        self.wire.push(f'{head}{",".join(chunk)}],"more":false}}\n')
+        self.wire.push(f'{head}{",".join(chunk)}],"more":false{tail}}}\n')
 
     def grant(self, number, to):
         for lease in (self.lease, *self.queue):
@@ -131,9 +138,21 @@ class Conversation:
                     lease.revokes.append(start)  # which cases these are shows when the unit is loaded
                 else:
                     self.queue.remove(lease)
-                    self.send(f'{{"event":"returned","lease":{number},"cases":[],"all":true}}\n')
+                    self.return_whole(lease)
                 return
         self.send(f'{{"event":"returned","lease":{number},"cases":[],"all":false}}\n')
+
+    def return_whole(self, lease):
+        self.send(f'{{"event":"returned","lease":{lease.number},"cases":[],"all":true}}\n')
+
+    def begin_nothing_more(self):
+        """Enough has failed: what has not started goes back, unasked."""
+        self.full = True
+        lease = self.lease
+        if lease.next < lease.limit:
+            self.give_back(lease, lease.next)
+        while self.queue:
+            self.return_whole(self.queue.popleft())
 
     def give_back(self, lease, start):
         start = min(max(start, lease.next), lease.limit)

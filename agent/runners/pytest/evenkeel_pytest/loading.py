@@ -16,6 +16,9 @@ from .wire import now
 class Loader:
     def __init__(self):
         self.unit = None  # the one at work
+        self.group = None  # names the group of an item; set when the options are known
+        self.loaded = False  # whether a unit was
+        self.watch = None  # on hooks of others, where they are called file by file
         self.trouble = []  # reports of collectors that failed or were skipped
 
     def heard(self, report):
@@ -48,8 +51,7 @@ class Loader:
         unit.cases = self.cases(unit, unit.reports + self.take_trouble(), items, broken)
         unit.load_us = now() - started
 
-    @staticmethod
-    def cases(unit, reports, items, broken):
+    def cases(self, unit, reports, items, broken):
         cases = []
         failed = [report for report in reports if report.failed]
         skipped = [report for report in reports if report.skipped]
@@ -67,13 +69,16 @@ class Loader:
             id = clean(item.nodeid)
             n = seen.get(id, 0)
             seen[id] = n + 1
-            cases.append(Case(id, n, item))
+            cases.append(Case(id, n, item, group=self.group(item)))
         return cases
 
     def collect(self, session):
         getattr(session, "_collection_cache", {}).clear()
         items = session.items = []
         unit = self.unit
+        if self.watch is not None and self.loaded:
+            self.watch.finished()
+        self.loaded = True
         nodes, named = unit.nodes, []
         if unit.names:
             # The walk met the file once for its names, at last; before that as often as other arguments hold it.

@@ -5,8 +5,13 @@ Knows no option that works in a slot as it does in plain pytest. PYTEST_DONT_REW
 
 import os
 
+from . import groups
 from .text import clean
 
+DEBUG = (
+    "debug that one test with pytest itself: `pytest --pdb ID`; if it passes alone, `evenkeel reproduce RUN --shard I/N --until ID` "
+    "names and runs what ran before it"
+)
 # Options that do something else than run tests, or that need to see all tests of a run: (dest, as typed, what to do instead).
 NOT_HERE = (
     ("version", "--version", "ask pytest itself"),
@@ -25,8 +30,8 @@ NOT_HERE = (
     ("stepwise", "--sw", "leave it out, or use -x"),
     ("stepwise_skip", "--sw-skip", "leave it out, or use -x"),
     ("stepwise_reset", "--sw-reset", "leave it out, or use -x"),
-    ("usepdb", "--pdb", "run that one test with pytest itself"),
-    ("trace", "--trace", "run that one test with pytest itself"),
+    ("usepdb", "--pdb", DEBUG),
+    ("trace", "--trace", DEBUG),
     ("looponfail", "-f", "run pytest itself in a loop"),
     ("pastebin", "--pastebin", "leave it out"),
 )
@@ -36,8 +41,6 @@ def refused(config):
     """The first option that cannot work here, as typed, with what to do instead; None if all can."""
     option = config.option
     wrong = [(spelled, hint) for dest, spelled, hint in NOT_HERE if getattr(option, dest, None)]
-    if getattr(option, "cov_source", None) and not getattr(option, "no_cov", False):
-        wrong.append(("--cov", "add --no-cov; several processes would write one data file"))
     if most_warnings(config) is not None:
         wrong.append(("--max-warnings", "leave it out, also in the configuration file; the run's warnings are not counted"))
     return wrong[0] if wrong else None
@@ -52,19 +55,46 @@ def most_warnings(config):
         return None
 
 
-def take_over(config):
-    """Switches off what belongs to the whole run. Returns it, and the notes for the user, as `hello` tells them."""
-    option = config.option
-    run_wide, notes = {}, []
-    if getattr(option, "maxfail", 0):
-        run_wide["max_fail"] = option.maxfail
-        option.maxfail = 0
-    if getattr(option, "xmlpath", None):
-        run_wide["junit"] = clean(os.path.expanduser(os.path.expandvars(option.xmlpath)))
-        option.xmlpath = None
-    if getattr(option, "numprocesses", None) or getattr(option, "tx", None) or getattr(option, "dist", "no") != "no":
-        notes.append("-n: Evenkeel's own slots take its place; set them with --slots")
-    for dest, off in (("numprocesses", None), ("tx", []), ("dist", "no"), ("distload", False)):
-        if hasattr(option, dest):
-            setattr(option, dest, off)
-    return run_wide, notes
+class RunWide:
+    """What is switched off here and told to the agent, as `hello` has it."""
+
+    def __init__(self, config, limit):
+        """`limit`: how many failures end the run, where the agent knows better."""
+        option = config.option
+        self.told, self.notes = {}, []
+        self.take_limit(option, limit)
+        if getattr(option, "xmlpath", None):
+            self.told["junit"] = clean(os.path.expanduser(os.path.expandvars(option.xmlpath)))
+            option.xmlpath = None
+        self.take_durations(option)
+        self.mode = self.take_distribution(option)
+        if option.capture == "no":
+            self.told["show_output"] = True
+
+    def take_limit(self, option, limit):
+        own = getattr(option, "maxfail", 0) or 0
+        if own:
+            self.told["max_fail"] = own
+            option.maxfail = 0
+        self.limit = own if limit is None else limit
+
+    def take_durations(self, option):
+        if getattr(option, "durations", None) is None:
+            return
+        least = getattr(option, "durations_min", None)
+        if least is None:
+            least = 0.005 if option.verbose < 2 else 0.0
+        self.told.update(durations=option.durations, durations_min=least)
+        option.durations = None
+
+    def take_distribution(self, option):
+        """pytest-xdist's mode, where the user gave one."""
+        mode = getattr(option, "dist", "no")
+        if getattr(option, "numprocesses", None) or getattr(option, "tx", None) or mode != "no":
+            self.notes.append("-n: Evenkeel's own slots take its place; set them with --slots")
+        if mode in groups.MODES:
+            self.notes.append(f"--dist {mode}: {groups.MODES[mode]}")
+        for dest, off in (("numprocesses", None), ("tx", []), ("dist", "no"), ("distload", False)):
+            if hasattr(option, dest):
+                setattr(option, dest, off)
+        return mode

@@ -11,40 +11,64 @@ import sys
 import pytest
 from _pytest.config import ConftestImportFailure
 
-from . import options, terminal, worker
+from . import finish, groups, options, tee, whole, worker
+from .closing import CARRY_LIMIT, Closing
 from .conversation import BROKEN, Conversation
+from .fixtures import SharedSetup
+from .foreign import Watch
 from .loading import Loader
 from .reports import conftest_error
 from .teardown import Teardown
+from .terminal import Terminal
 from .text import dumps, one_line, trace
 from .units import Case
-from .verdict import Reports, Verdict
+from .verdict import FAILURES, Reports, Verdict
 from .walk import Walk
+from .warned import Warned
 from .wire import now
 
 PROTOCOL = 1
 
 
 class Slot:
-    def __init__(self, wire, config):
+    def __init__(self, wire, config, given):
+        """`given`: what the agent wants of this process beyond its place in the run."""
         self.wire = wire
         self.config = config
+        self.given = given
         self.session = None
         self.number = int(os.environ.get("EVENKEEL_SLOT", "0"))
         self.slots = int(os.environ.get("EVENKEEL_SLOTS", "1"))
-        self.notes = []
-        self.run_wide = {}
+        self.concludes = given.get("EVENKEEL_ROLE") == "finish"
+        self.whole = given.get("EVENKEEL_COLLECT") == "whole"
+        self.run_wide = None
         self.walk = Walk()
         self.loader = Loader()
         self.talk = Conversation(wire, self.walk.units, lambda: self.session._setupstate.teardown_exact(None))
         self.teardown = None  # made with the loop, when there is a session to tear down
+        self.terminal = None
+        self.warned = Warned()
+        self.shared = SharedSetup()
+        self.closing = Closing()
+        self.streams = []  # what goes to them is kept, where pytest does not capture
         self.reports = Reports()  # of the item that runs
+        self.failures = 0
         self.looping = False
         self.done = False
         self.broken = None  # why this process must not end well
         self.refused = False
 
     # Set-up.
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config):
+        if self.concludes:
+            finish.disguise(early_config)
+        elif self.slots > 1:
+            worker.name_run(early_config)
+        if early_config.known_args_namespace.capture == "no":
+            self.streams = tee.both()
+        yield
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_cmdline_main(self, config):
@@ -55,36 +79,70 @@ class Slot:
             message, hint = f"{wrong[0]} does not work under Evenkeel", wrong[1]
             self.refuse("unsupported", message, hint)
             raise pytest.UsageError(f"{message}; {hint}")
-        self.run_wide, self.notes = options.take_over(config)
-        if self.slots > 1:
-            worker.become(config, self.number, self.slots)
+        limit = self.given.get("EVENKEEL_MAX_FAIL")
+        self.run_wide = options.RunWide(config, None if limit is None else int(limit))
+        self.warned.configure(config.option)
+        self.whole = self.whole or self.run_wide.mode == "loadgroup"
+        self.loader.group = groups.namer(self.run_wide.mode)
+        config.pluginmanager.register(self.shared, "evenkeel-shared-setup")
+        if self.slots > 1 and not self.concludes:
+            worker.become(config, self.number, self.slots, self.given["private"])
         yield
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session):
         self.session = session
-        terminal.silence(session.config)
+        self.terminal = Terminal(session.config)
+        self.terminal.silence()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session):
         """Called by pytest for the walk, and by the loader for each unit."""
+        if self.concludes:
+            session.items = []
+            return True
         if self.talk.lease is not None:
             self.loader.collect(session)
             return True
-        self.walk.begin(session)
+        if not self.whole:
+            self.walk.begin(session)
         return None
 
     def pytest_collectreport(self, report):
         self.loader.heard(report)
+        self.closing.count(report)
+
+    def pytest_warning_recorded(self, warning_message, nodeid):
+        self.warned.add(warning_message, nodeid)
+        if self.terminal is not None and self.terminal.summarised:
+            self.terminal.reporter.pytest_warning_recorded(warning_message, nodeid)
 
     # The loop.
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
-        self.walk.end(self.config, self.loader.take_trouble())
+        self.teardown = Teardown(session, self.talk)
+        if self.concludes:
+            self.say_hello()
+            self.conclude(session)
+        else:
+            self.end_collection(session)
+            self.say_hello()
+            self.loop()
+        self.terminal.listen()
+        self.done = True
+        return True
+
+    def end_collection(self, session):
+        if self.whole:
+            whole.take(session, self.walk, self.loader, self.run_wide.mode)
+        else:
+            self.walk.end(self.config, self.loader.take_trouble())
+            if len(self.walk.units) > 1:
+                self.loader.watch = Watch(self.config, self.talk.say)
+
+    def loop(self):
         talk = self.talk
-        self.teardown = Teardown(session, talk)
-        self.say_hello()
         self.looping = True
         while True:
             if talk.queue:
@@ -97,9 +155,14 @@ class Slot:
             else:
                 talk.receive(wait=True)
         for message, text in self.teardown.orphans:
-            self.give_up(f"an error at the end, after the last test had ended: {message}\n{text}")
-        self.done = True
-        return True
+            self.closing.fail(f"an error behind the last test: {message}", text)
+
+    def conclude(self, session):
+        talk = self.talk
+        self.looping = True
+        while not talk.stopping or talk.carried is None:
+            talk.receive(wait=True)
+        finish.conclude(session, self.closing, self.slots, talk.carried)
 
     def say_hello(self):
         """Only now: a path that does not exist or a filter that cannot be parsed has shown by the end of the walk at the latest."""
@@ -113,8 +176,10 @@ class Slot:
             "pid": os.getpid(),
             "at": now(),
             "can": ["list", "revoke", "grant"],
-            "notes": self.notes,
-            "run_wide": self.run_wide,
+            "notes": self.run_wide.notes,
+            "run_wide": self.run_wide.told,
+            "closing": True,
+            "finish": self.slots > 1 and not self.concludes and finish.needed(self.config),
         }
         self.talk.send(dumps(hello) + "\n")
 
@@ -125,25 +190,31 @@ class Slot:
         talk.lease = lease
         number = lease.number
         talk.send(f'{{"event":"begin","lease":{number},"at":{now()}}}\n')  # out before the unit's own code runs
+        self.shared.took_us = 0
         unit = lease.unit
         if unit.cases is None:
             self.loader.load(self.session, unit)
         lease.cases = [case for case in unit.cases if lease.admits(case)]
+        instead = lease.instead()
         if not lease.cases and lease.only and unit.cases and unit.cases[0].item is None and len(unit.cases) == 1:
             lease.cases = unit.cases  # nothing of what was asked for could be loaded; the unit's word on that is the answer
+            instead = None
         if not lease.cases:
             lease.cases = self.last_word(unit)
         lease.limit = len(lease.cases)
-        talk.push_list(f'{{"event":"declare","lease":{number},"cases":[', (case.describe() for case in lease.cases))
+        tail = "" if instead is None else f',"instead":{dumps(instead)}'
+        talk.push_list(f'{{"event":"declare","lease":{number},"cases":[', (case.describe() for case in lease.cases), tail)
         for start in lease.revokes:
             talk.give_back(lease, start)
         talk.receive(wait=False)
         talk.await_grant(lease)
         while lease.next < lease.limit:
             self.run(lease)
-        if lease.limit >= len(unit.cases):
+        if lease.limit >= len(unit.cases) and not unit.whole:
             unit.cases = None  # nothing is left of it; a part of a unit is mostly followed by another
-        self.wire.push(f'{{"event":"close","lease":{number},"at":{now()},"setup_us":{unit.load_us}}}\n')
+        self.warned.tell(self.wire)
+        setup = unit.load_us + self.shared.took_us
+        self.wire.push(f'{{"event":"close","lease":{number},"at":{now()},"setup_us":{setup}}}\n')
         talk.lease = None
 
     def last_word(self, unit):
@@ -168,6 +239,7 @@ class Slot:
         talk.send(f'{{"event":"start","lease":{lease.number},"case":{index},"at":{now()}}}\n')
         item = case.item
         if item is None:
+            self.enough(case.verdict.outcome in FAILURES)
             self.end(lease, index, case.verdict)
             talk.receive(wait=False)
             talk.await_grant(lease)
@@ -185,8 +257,9 @@ class Slot:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
             self.stay_one()
             talk.receive(wait=False)
-            talk.await_grant(lease)  # before the case's end is told: what else is torn down is a part of it
-            if nextitem is not None and nextitem is not teardown.ahead and lease.next >= lease.limit:
+            if not self.enough(self.reports.failed() or bool(teardown.orphans)):
+                talk.await_grant(lease)  # before the case's end is told: what else is torn down is a part of it
+            if talk.full or nextitem is not None and nextitem is not teardown.ahead and lease.next >= lease.limit:
                 teardown.tear_down_further(item)
         except pytest.exit.Exception as error:
             # Plain pytest ends here too. What has not run is not reported; the agent gives it to another process.
@@ -197,12 +270,23 @@ class Slot:
         except BaseException as error:
             self.end(lease, index, Verdict("error", one_line(f"{type(error).__name__}: {error}"), [("", trace(error))]))
             raise
-        self.end(lease, index, teardown.charge_orphans(self.reports.verdict(teardown.waited)))
+        verdict = teardown.charge_orphans(self.reports.verdict(teardown.waited))
+        for stream in self.streams:
+            verdict.add_output(stream.name, stream.take())
+        self.end(lease, index, verdict)
         session = self.session
         if session.shouldfail or session.shouldstop:
             reason = session.shouldfail or session.shouldstop
             self.give_up(f"pytest was told to stop after {case.id}: {reason}")
             raise session.Failed(reason) if session.shouldfail else session.Interrupted(reason)
+
+    def enough(self, failed):
+        """Whether with this case the run's limit is reached, by this process alone. Then nothing more is begun."""
+        if failed:
+            self.failures += 1
+            if self.failures == self.run_wide.limit:
+                self.talk.begin_nothing_more()
+        return self.talk.full
 
     def stay_one(self):
         """A child that a test forked and that came back from it would go on to run the tests that are its parent's to run."""
@@ -215,6 +299,9 @@ class Slot:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report):
         self.reports.add(report, self.config)
+        self.closing.count(report)
+        if self.terminal.summarised:
+            self.terminal.heard(report)
 
     def end(self, lease, index, verdict):
         self.wire.push(verdict.end(lease.number, index, now()))
@@ -238,16 +325,37 @@ class Slot:
         self.broken = self.broken or text
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session):
+    def pytest_sessionfinish(self, session, exitstatus):
         outcome = yield
-        if outcome.excinfo is not None:
-            self.done = False
-            self.give_up(f"pytest could not finish: {outcome.excinfo[1]!r}\n{trace(outcome.excinfo[1])}")
+        if not self.done or self.broken:
+            if session.exitstatus in (0, 1, 5):
+                session.exitstatus = BROKEN
+            return
+        try:
+            outcome.get_result()
+            self.terminal.summarise(exitstatus)
+        except Exception as error:
+            self.closing.fail_by(error, "pytest_sessionfinish")
+            outcome.force_result([])
+        self.closing.judge(session, self.terminal, int(exitstatus))
+        if self.slots > 1 and not self.concludes:
+            self.leave_carry(session)
         # Outcomes are the agent's to judge; the status says only whether this process did its work.
-        if self.done and not self.broken:
-            session.exitstatus = 0
-        elif session.exitstatus in (0, 1, 5):
-            session.exitstatus = BROKEN
+        session.exitstatus = 0
+
+    def leave_carry(self, session):
+        carry = finish.carry(session, self.config) if finish.needed(self.config) else None
+        if carry is not None and len(carry) > CARRY_LIMIT:
+            self.talk.say("warning", f"what plugins left for the end of the run is lost: {len(carry)} bytes are too many")
+            carry = None
+        self.closing.carry = carry
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_unconfigure(self):
+        outcome = yield
+        if self.done and not self.broken and outcome.excinfo is not None:
+            self.closing.fail_by(outcome.excinfo[1], "pytest_unconfigure")
+            outcome.force_result([])
 
     def refuse(self, reason, message, hint=None):
         self.refused = True
@@ -261,7 +369,8 @@ class Slot:
         self.talk.gone = True
         error = sys.exc_info()[1]
         if self.done and not self.broken and error is None:
-            self.wire.push('{"event":"bye"}\n')
+            self.warned.tell(self.wire)
+            self.wire.push(self.closing.bye(self.terminal))
         elif not self.looping and not self.refused:
             if isinstance(error, pytest.UsageError):
                 self.refuse("usage", "\n".join(map(str, error.args)))

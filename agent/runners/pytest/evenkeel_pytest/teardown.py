@@ -54,7 +54,7 @@ class Teardown:
         talk.receive(wait=False)
         told = False
         while not talk.queue:
-            if talk.idle or talk.stopping:
+            if talk.idle or talk.stopping or talk.full:
                 return []
             asked = now()
             if not told:

@@ -1,10 +1,23 @@
-"""pytest's own talk, silenced: a slot's output belongs to the tests.
+"""pytest's own terminal report, silenced, since a slot's output belongs to the tests; and what others write at the end.
 
-Leaves every other plugin's output alone. PYTEST_DONT_REWRITE
+Verdicts, failures, warnings and durations are the agent's to show. What other plugins print when all tests are done (a report on
+coverage, statistics, files that were written) is kept and sent as it is. PYTEST_DONT_REWRITE
 """
 
 import contextlib
 import io
+import re
+
+import pytest
+
+from .tee import Tee
+
+# pytest's own statuses at which it has a summary written: passed, failed, interrupted, usage error, no tests.
+SUMMARISED = (0, 1, 2, 4, 5)
+# What keeps the reporter as other plugins expect to find it.
+HEARD = ("pytest_report_teststatus", "pytest_sessionstart", "pytest_report_header")
+_separator = re.compile(r"=+ (.+?) =+")
+_verdict = re.compile(r"(?:ERROR|FAIL):? +(.+)")
 
 
 class Void(io.TextIOBase):
@@ -16,18 +29,82 @@ class Void(io.TextIOBase):
         return len(text)
 
 
-def silence(config):
-    """Keeps the terminal reporter for those who ask for it, but neither hears it nor pays for it."""
-    pluginmanager = config.pluginmanager
-    for name in ("terminalreporter", "terminalprogress"):
-        reporter = pluginmanager.get_plugin(name)
-        writer = getattr(reporter, "_tw", None)
-        if writer is not None:
-            writer._file = Void()
-            writer.hasmarkup = False
-        if reporter is None:
-            continue
-        for hook in pluginmanager.get_hookcallers(reporter) or ():
-            if hook.name not in ("pytest_report_teststatus", "pytest_sessionstart", "pytest_report_header"):
-                with contextlib.suppress(AttributeError, ValueError):
-                    hook._remove_plugin(reporter)
+class Text(io.StringIO):
+    encoding = "utf-8"
+
+
+class Terminal:
+    def __init__(self, config):
+        self.config = config
+        self.reporter = config.pluginmanager.get_plugin("terminalreporter")
+        self.writer = getattr(self.reporter, "_tw", None)
+        self.summarised = False  # whether somebody wants to look at all reports at the end
+        self.printed = None  # standard output, from the end of the tests on
+        self.text = Text()
+
+    def silence(self):
+        """Keeps the reporter for those who ask for it, but neither hears it nor pays for it."""
+        pluginmanager = self.config.pluginmanager
+        if self.writer is not None:
+            self.writer._file = Void()
+            self.writer.hasmarkup = False
+        for reporter in (self.reporter, pluginmanager.get_plugin("terminalprogress")):
+            if reporter is None:
+                continue
+            for hook in pluginmanager.get_hookcallers(reporter) or ():
+                if hook.name not in HEARD:
+                    with contextlib.suppress(AttributeError, ValueError):
+                        hook._remove_plugin(reporter)
+        summaries = self.config.hook.pytest_terminal_summary.get_hookimpls()
+        self.summarised = self.reporter is not None and any(
+            not impl.function.__module__.startswith("_pytest.") for impl in summaries
+        )
+
+    def heard(self, report):
+        """Files a report under its category, as the reporter would: summaries count them."""
+        if type(report) is pytest.TestReport and report.outcome == "passed" and not hasattr(report, "wasxfail"):
+            category = "passed" if report.when == "call" else ""
+        else:
+            category = self.config.hook.pytest_report_teststatus(report=report, config=self.config)[0]
+        self.reporter.stats.setdefault(category, []).append(report)
+
+    def listen(self):
+        """From here on, what is written is kept: all tests are done."""
+        if self.writer is not None:
+            self.writer._file = self.text
+            self.reporter._numcollected = self.reporter._session.testscollected
+        with contextlib.suppress(AttributeError, ValueError):  # not a stream of the usual kind
+            self.printed = Tee("stdout")
+
+    def summarise(self, exitstatus):
+        """Calls the hook, as the reporter does behind all others at the end of the session."""
+        if not self.summarised or exitstatus not in SUMMARISED:
+            return
+        own = type(self.reporter).pytest_terminal_summary.__code__
+        if self.reporter.no_summary and "no_summary" not in own.co_names:  # until pytest 9 it silenced everybody
+            return
+        self.take_printed()
+        self.config.hook.pytest_terminal_summary(
+            terminalreporter=self.reporter, exitstatus=exitstatus, config=self.config
+        )
+
+    def take_printed(self):
+        if self.printed is not None:
+            self.text.write(self.printed.take())
+
+    def sections(self):
+        """What was written, as (title, text)."""
+        self.take_printed()
+        found = [("pytest", [])]
+        for line in self.text.getvalue().split("\n"):
+            separator = _separator.fullmatch(line)
+            if separator and len(line) > 40:
+                found.append((separator.group(1), []))
+            else:
+                found[-1][1].append(line.rstrip())
+        return [(title, "\n".join(lines).strip("\n")) for title, lines in found if any(lines)]
+
+    def judgement(self):
+        """The line in which a plugin says that the run fails, if one does."""
+        lines = self.text.getvalue().split("\n")
+        return next((said.group(1) for said in map(_verdict.match, lines) if said), None)

@@ -7,6 +7,8 @@ import sys
 
 from .text import clean, dumps
 
+INSTEAD = 1000  # cases that are named where a unit has others than were asked for
+
 
 class Unit:
     """A test file, or whatever else pytest found that is not a directory."""
@@ -18,19 +20,21 @@ class Unit:
         self.names = []  # what the command picks from the file behind `::`; empty: everything
         self.reports = []  # what went wrong on the walk already, for a directory
         self.cases = None  # what it holds, kept while more leases on it are to be expected
+        self.whole = False  # whether its cases were found before there were leases; then they are kept for good
         self.load_us = 0
 
 
 class Case:
     """A test, or, without an item, the word on a unit or a part of one that could not be loaded."""
 
-    __slots__ = ("id", "n", "item", "verdict")
+    __slots__ = ("id", "n", "item", "verdict", "group")
 
-    def __init__(self, id, n, item, verdict=None):
+    def __init__(self, id, n, item, verdict=None, group=None):
         self.id = id
         self.n = n
         self.item = item
         self.verdict = verdict
+        self.group = group  # what it must stay together with
 
     def describe(self):
         """As declared, with the names that pytest's own JUnit report would give it."""
@@ -40,12 +44,14 @@ class Case:
             entry += f',"n":{self.n}'
         if self.item is None:
             return entry + "}"
+        if self.group is not None:
+            entry += f',"group":{dumps(self.group)}'
         base, bracket, parameters = id.partition("[")
         place, *names = base.split("::")
         if names:
             place = place[:-3] if place.endswith(".py") else place
-            group = ".".join([place.replace("/", "."), *names[:-1]])
-            entry += f',"name":{dumps(names[-1] + bracket + parameters)},"class":{dumps(group)}'
+            place = ".".join([place.replace("/", "."), *names[:-1]])
+            entry += f',"name":{dumps(names[-1] + bracket + parameters)},"class":{dumps(place)}'
         try:
             file, line, _ = self.item.location
         except Exception:  # an item that cannot say where it is; pytest will tell in its own way when it runs
@@ -69,6 +75,13 @@ class Lease:
         self.limit = 0
         self.granted = sys.maxsize
         self.revokes = []  # what came while the cases were not known yet
+
+    def instead(self):
+        """Where cases are asked for that the unit does not have here: those that it has."""
+        has = [(case.id, case.n) for case in self.unit.cases]
+        if self.only is None or self.only.issubset(has):
+            return None
+        return [{"id": id, "n": n} for id, n in has[:INSTEAD]]
 
     def admits(self, case):
         key = (case.id, case.n)

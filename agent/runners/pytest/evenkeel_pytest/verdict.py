@@ -6,6 +6,7 @@ No judgement is made here that pytest did not make: an outcome is what its repor
 from .reports import headline, is_subtest, outputs, skip_reason
 from .text import LINE_LIMIT, TEXT_LIMIT, cut, dumps
 
+FAILURES = ("failed", "error")
 WORTH_TELLING = 1000  # microseconds of set-up or tear-down from which the phases are worth their bytes
 
 
@@ -26,6 +27,10 @@ class Verdict:
             self.outcome = "error"
         self.message = self.message or message
         self.details = [*self.details, (heading, text)]
+
+    def add_output(self, name, text):
+        if text:
+            self.outputs = [*self.outputs, {"name": name, "text": text}]
 
     def fields(self, limit=TEXT_LIMIT):
         """The optional fields of an `end`, with a comma in front of each."""

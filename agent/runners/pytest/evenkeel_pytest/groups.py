@@ -1,0 +1,33 @@
+"""Which tests must stay together: pytest-xdist's mark `xdist_group`, and its modes of distribution.
+
+Names groups only. That no group is split is the coordinator's. PYTEST_DONT_REWRITE
+"""
+
+from .text import clean
+
+MARK = "xdist_group"
+# pytest-xdist's modes, in words for the user; those that are not here let every test move by itself.
+MODES = {
+    "loadfile": "the tests of a file stay together",
+    "loadscope": "the tests of a class, and the functions of a file, stay together",
+    "loadgroup": "tests with the same xdist_group stay together, from all files: each slot collects everything",
+}
+
+
+def of_mark(item):
+    """The group that the item's marks name, as pytest-xdist reads them."""
+    if MARK not in item.keywords:
+        return None
+    names = set()
+    for mark in item.iter_markers(MARK):
+        names.add(str(mark.args[0] if mark.args else mark.kwargs.get("name", "default")))
+    return clean("_".join(sorted(names))) or None
+
+
+def namer(mode):
+    """The function that names an item's group, or None for one that may go alone."""
+    if mode == "loadfile":
+        return lambda item: clean(item.nodeid.partition("::")[0])
+    if mode == "loadscope":
+        return lambda item: clean(item.parent.nodeid)
+    return of_mark
