@@ -66,6 +66,10 @@ pub struct RunArgs {
     /// A test that runs for longer than this is ended and is an error: 30, 90s, 2m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
+    /// How a process finds its tests: file by file as it gets them, or the whole suite at once, for plugins
+    /// that must see all tests [default: files]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub collect: Option<Collect>,
     /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub coordinator: Option<String>,
@@ -78,6 +82,13 @@ pub struct RunArgs {
     /// The framework's command with its arguments; without it, evenkeel.toml says what to run
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Collect {
+    Files,
+    Whole,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

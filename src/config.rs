@@ -1,6 +1,6 @@
 //! `evenkeel.toml`: what to run when the command line does not say it.
 
-use crate::cli::parse_duration;
+use crate::cli::{Collect, parse_duration};
 use crate::exit::Failure;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ pub struct Suite {
     pub slots: Option<u32>,
     #[serde(default, deserialize_with = "timeout")]
     pub timeout: Option<Duration>,
+    pub collect: Option<Collect>,
 }
 
 /// A command: a list of words, or one string that is split at spaces.

@@ -64,6 +64,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
             directory: opened.directory.clone(),
             environment: recorded_environment(&record, shard - 1),
             case_timeout_us: opened.case_timeout_us,
+            whole: opened.whole,
         }),
         seed: opened.seed,
         max_fail: 0,

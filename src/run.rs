@@ -1,5 +1,6 @@
 //! `evenkeel run`: submit a suite, watch it, fetch the reports, exit with the verdict.
 
+use crate::cli::Collect;
 use crate::cli::RunArgs;
 use crate::config::{self, Config};
 use crate::connect::{self, Address, Local};
@@ -181,6 +182,7 @@ fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
         directory: root.to_string_lossy().into_owned(),
         environment: BTreeMap::new(),
         case_timeout_us: micros(args.timeout),
+        whole: args.collect == Some(Collect::Whole),
     })
 }
 
@@ -224,6 +226,7 @@ fn suite_of_file(
         directory: directory.to_string_lossy().into_owned(),
         environment: suite.environment.clone(),
         case_timeout_us: micros(args.timeout.or(suite.timeout)),
+        whole: args.collect.or(suite.collect) == Some(Collect::Whole),
     };
     Ok((suite, suite_slots))
 }

@@ -165,6 +165,9 @@ pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io:
     let bytecode = std::path::absolute(cache.join("bytecode"))?;
     let bytecode = bytecode.to_string_lossy().into_owned();
     environment.push(("EVENKEEL_BYTECODE".to_owned(), Some(bytecode)));
+    if suite.whole {
+        environment.push(("EVENKEEL_COLLECT".to_owned(), Some("whole".to_owned())));
+    }
     // One hash seed a run: ids of parametrised tests that come out of sets are then the same in every slot.
     if given("PYTHONHASHSEED").is_none() {
         let seed = identity.seed % (u64::from(u32::MAX) + 1);

@@ -218,6 +218,7 @@ impl Hub {
             directory: suite.directory.clone(),
             environment: suite.environment.clone(),
             case_timeout_us: suite.case_timeout_us,
+            whole: suite.whole,
             seed: request.seed,
             max_fail: request.max_fail,
             commit: commit.id,
