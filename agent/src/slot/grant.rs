@@ -6,8 +6,8 @@
 
 /// Microseconds of work that are granted ahead.
 const AHEAD: f64 = 20_000.0;
-/// What a case is taken to need before one was seen, microseconds.
-const FIRST: f64 = 500.0;
+/// What a case is taken to need before one was seen, microseconds: the first may be the long one.
+const FIRST: f64 = 10_000.0;
 /// Weight of the newest case in the moving average.
 const NEWEST: f64 = 0.2;
 

@@ -1,0 +1,181 @@
+//! Long files: parts of one run on several slots, every test exactly once.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
+mod support;
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use support::{Suite, named, sound, text};
+
+/// A file whose longest test comes last; the module's fixture says when it is set up and torn down.
+const LONG: (&str, &str) = (
+    "test_long.py",
+    "import os, pytest, time
+LOG = open('fixtures.log', 'a', buffering=1)
+@pytest.fixture(scope='module', autouse=True)
+def module():
+    LOG.write(f'up {os.getpid()}\\n')
+    yield
+    LOG.write(f'down {os.getpid()}\\n')
+@pytest.mark.parametrize('n', range(60))
+def test_short(n): time.sleep(0.01)
+class TestClass:
+    @pytest.mark.parametrize('n', range(20))
+    def test_method(self, n): time.sleep(0.01)
+def test_last(): time.sleep(0.6)
+",
+);
+
+/// Which shards ran tests of a file, from the events.
+fn shards(events: &[Value], file: &str) -> BTreeMap<u64, BTreeSet<String>> {
+    let mut shards: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for test in named(events, "test_finished").filter(|test| test["file"] == file) {
+        let ran = shards.entry(test["shard"].as_u64().unwrap()).or_default();
+        assert!(ran.insert(text(&test["id"])), "{} ran twice", test["id"]);
+    }
+    shards
+}
+
+#[test]
+fn a_long_file_is_shared_by_all_slots_and_its_longest_test_starts_early() {
+    let suite = Suite::with(&[LONG]);
+    for run in 0..3 {
+        suite.write("fixtures.log", "");
+        suite
+            .pytest(&["-j", "3"], &[])
+            .exits(0)
+            .says(&["green: 81 tests: 81 passed"]);
+        let events = suite.events();
+        sound(&events);
+        let shards = shards(&events, "test_long.py");
+        let count: usize = shards.values().map(BTreeSet::len).sum();
+        assert_eq!(count, 81);
+        assert_eq!(shards.len(), 3, "every slot had a part: {shards:?}");
+
+        // Set up once a part, torn down as often, and never twice in one.
+        let log = suite.read("fixtures.log");
+        let parts = named(&events, "lease_ended").filter(|lease| lease["start_s"].is_number());
+        let ups = log.lines().filter(|line| line.starts_with("up")).count();
+        let downs = log.lines().filter(|line| line.starts_with("down")).count();
+        assert_eq!(ups, downs, "{log}");
+        assert!((3..=parts.count()).contains(&ups), "{log}");
+
+        if run > 0 {
+            // History knows by now which one is long.
+            let starts: Vec<f64> = named(&events, "unit_started")
+                .map(|begun| begun["start_s"].as_f64().unwrap())
+                .collect();
+            let first = starts.iter().copied().fold(f64::MAX, f64::min);
+            let last = named(&events, "test_finished")
+                .find(|test| test["id"] == "test_long.py::test_last")
+                .unwrap();
+            let waited = last["start_s"].as_f64().unwrap() - first;
+            assert!(waited < 0.5, "the longest test waited for {waited} s");
+        }
+    }
+    suite.nothing_stays();
+}
+
+#[test]
+fn what_waits_behind_a_long_test_runs_elsewhere_meanwhile() {
+    let suite = Suite::with(&[(
+        "test_one.py",
+        "import pytest, time
+def test_long(): time.sleep(3)
+@pytest.mark.parametrize('n', range(40))
+def test_short(n): time.sleep(0.02)
+",
+    )]);
+    suite.pytest(&["-j", "2"], &[]).exits(0);
+    let events = suite.events();
+    sound(&events);
+    let tests: Vec<&Value> = named(&events, "test_finished").collect();
+    let long = tests
+        .iter()
+        .find(|test| test["id"] == "test_one.py::test_long")
+        .unwrap();
+    let elsewhere = tests
+        .iter()
+        .filter(|test| {
+            test["shard"] != long["shard"] && test["end_s"].as_f64() < long["end_s"].as_f64()
+        })
+        .count();
+    // What was granted already stays; that is little.
+    assert!(elsewhere >= 36, "only {elsewhere} of 40 ran meanwhile");
+}
+
+#[test]
+fn tests_that_differ_from_process_to_process_are_an_error_that_shows_the_difference() {
+    let suite = Suite::with(&[(
+        "test_random.py",
+        "import os, pytest, time
+@pytest.mark.parametrize('n', [f'{os.getpid()}-{n}' for n in range(40)])
+def test_it(n): time.sleep(0.03)
+",
+    )]);
+    let ended = suite.pytest(&["-j", "2"], &[]);
+    ended.exits(1);
+    let report = suite.report();
+    let message = report.0["tests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|test| test["outcome"] == "error")
+        .map(|test| text(&test["message"]))
+        .unwrap();
+    for words in [
+        "test_random.py has other tests in each process",
+        "did not find",
+        "instead",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_crash_in_a_part_is_the_crashing_tests_alone() {
+    let suite = Suite::with(&[(
+        "test_crash.py",
+        "import os, pytest, time
+@pytest.mark.parametrize('n', range(60))
+def test_it(n):
+    time.sleep(0.02)
+    if n in (7, 40): os._exit(3)
+",
+    )]);
+    for _ in 0..2 {
+        suite
+            .pytest(&["-j", "3"], &[])
+            .exits(1)
+            .says(&["60 tests: 58 passed, 2 errors"]);
+        let report = suite.report();
+        for n in [7, 40] {
+            report.blames(
+                &format!("test_crash.py::test_it[{n}]"),
+                "error",
+                &["exited with status 3"],
+            );
+        }
+    }
+}
+
+#[test]
+fn a_shard_with_parts_is_reproduced_as_it_ran() {
+    let suite = Suite::with(&[LONG]);
+    suite.pytest(&["-j", "2", "--run-id", "one"], &[]).exits(0);
+    let shards = shards(&suite.events(), "test_long.py");
+    for (shard, ran) in shards {
+        let ended = suite.evenkeel(&[
+            "reproduce",
+            "one",
+            "--shard",
+            &format!("{shard}/2"),
+            "--state",
+            ".evenkeel",
+        ]);
+        ended
+            .exits(0)
+            .says(&[&format!("green: {} tests", ran.len())]);
+    }
+}
