@@ -1,7 +1,6 @@
 //! `evenkeel run`: submit a suite, watch it, fetch the reports, exit with the verdict.
 
-use crate::cli::Collect;
-use crate::cli::RunArgs;
+use crate::cli::{Collect, RunArgs};
 use crate::config::{self, Config};
 use crate::connect::{self, Address, Local};
 use crate::events::EventWriter;
@@ -449,6 +448,7 @@ pub async fn watch_run(
                 }
                 Some(Body::Progress(progress)) => renderer.progress(progress),
                 Some(Body::Failure(failure)) => renderer.failure(failure),
+                Some(Body::Printed(printed)) => renderer.printed(printed),
                 Some(Body::Notice(notice)) => renderer.log(&notice),
                 None => {}
             }

@@ -153,11 +153,16 @@ pub(crate) struct RunWide {
     /// Seconds.
     #[serde(default)]
     pub durations_min: f64,
+    /// The user wants to see what tests print.
+    #[serde(default)]
+    pub show_output: bool,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct Warning {
     pub text: String,
+    #[serde(default)]
+    pub count: u32,
     #[serde(default)]
     pub cases: Vec<String>,
 }

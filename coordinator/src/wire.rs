@@ -39,6 +39,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             finish: started.finish,
             durations: started.durations,
             durations_min: Micros(started.durations_min_us),
+            show_output: started.show_output,
         }),
         In::ProcessRefused(refused) => FactBody::ProcessRefused {
             reason: match refused.reason() {
@@ -124,6 +125,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
                 .map(|warning| l::Warned {
                     text: warning.text,
                     cases: warning.cases,
+                    count: warning.count,
                 })
                 .collect(),
         },

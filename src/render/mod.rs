@@ -181,6 +181,11 @@ impl Renderer {
         }
     }
 
+    /// What a test printed that did not fail.
+    pub fn printed(&mut self, printed: v1::Printed) {
+        self.say(&text::printed(self.style.paint, &printed, self.playing));
+    }
+
     pub fn log(&mut self, notice: &v1::Notice) {
         if self.style.quiet && notice.level() == v1::slot_log::Level::Info {
             return;

@@ -84,6 +84,18 @@ pub(super) fn failure(paint: Paint, failure: &v1::Failure, full: bool) -> String
     text
 }
 
+pub(super) fn printed(paint: Paint, printed: &v1::Printed, playing: u32) -> String {
+    let mut text = paint.dim(&format!(
+        "{} (shard {})",
+        printable(&printed.id),
+        printed.shard + playing + 1
+    ));
+    for output in &printed.output {
+        indent(&mut text, &output.text);
+    }
+    text
+}
+
 fn indent(text: &mut String, block: &str) {
     let lines: Vec<&str> = block.trim_end().lines().collect();
     let cut = lines.len() > HEAD + TAIL + 1;
@@ -254,10 +266,10 @@ fn warnings(text: &mut String, paint: Paint, warnings: &[v1::Warning]) {
     for warning in warnings {
         let mut tests = warning.cases.clone();
         tests.dedup();
-        let count = tests.len();
         tests.truncate(NAMED);
-        let more = if count > NAMED {
-            format!(" and {} more", count - NAMED)
+        let count = warning.count as usize;
+        let more = if count > tests.len() {
+            format!(" ({count} in all)")
         } else {
             String::new()
         };

@@ -559,6 +559,7 @@ impl Live {
             RunnerEvent::Warnings { list } => {
                 let list = list.into_iter().map(|warning| v1::Warning {
                     text: warning.text,
+                    count: warning.count.max(1),
                     cases: warning.cases,
                 });
                 let list = list.collect();
@@ -610,6 +611,7 @@ impl Live {
                 Some(0) => u32::MAX,
                 Some(count) => count,
             },
+            show_output: hello.run_wide.show_output,
             durations_min_us: (hello.run_wide.durations_min.max(0.0) * 1e6) as u64,
         })
     }

@@ -439,7 +439,7 @@ impl Slot {
                 v1::slot_log::Level::Warning,
                 &format!("slot {}: {explanation}; ended", self.setup.slot + 1),
             );
-            self.kill(Cause::Ended, explanation);
+            self.kill(Cause::Deadline, explanation);
         }
     }
 

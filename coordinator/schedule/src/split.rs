@@ -30,49 +30,69 @@ const NEAR_PERCENT: u64 = 15;
 /// Parts without gaps are kept unless they make the longest one longer than this, in percent of the best found.
 const WORSE_PERCENT: u64 = 103;
 
-/// Splits so that about `keep` stays and no part takes much more than `part`, into at most `most` parts. Nothing where the
-/// groups leave nothing to give away, or where `most` is 0.
+/// A block that takes at least this share of a part is a part of its own, to start as early as it can.
+const BIG_SHARE: u64 = 4;
+
+/// Splits so that about `keep` stays and no part takes much more than `part`, into at most `most` parts and those that a
+/// single long block fills, each of which pays `setup` once more. Where there are such, nothing stays: they are to start first, wherever that is. Nothing where
+/// the groups leave nothing to give away, or where `most` is 0.
 ///
-/// Parts are runs of neighbours, so that what they share is set up rarely, unless single long pieces make that uneven;
-/// then longest processing time first places them.
-pub fn split(pieces: &[Piece], keep: Micros, part: Micros, most: usize) -> Option<Split> {
+/// Parts are runs of neighbours, so that what they share is set up rarely, unless that makes them uneven; then longest
+/// processing time first places them.
+pub fn split(
+    pieces: &[Piece],
+    keep: Micros,
+    part: Micros,
+    setup: Micros,
+    most: usize,
+) -> Option<Split> {
     if most == 0 {
         return None;
     }
-    let keep = cut(pieces, keep)?;
+    let is_big =
+        |weight: Micros| weight.0.saturating_mul(BIG_SHARE) >= part.0 && weight.0 >= 2 * setup.0;
+    let any_big = blocks(pieces)
+        .iter()
+        .any(|block| is_big(weight(pieces, block)));
+    let keep = cut(pieces, if any_big { Micros::ZERO } else { keep })?;
     let rest = &pieces[keep..];
-    let total: Micros = rest.iter().map(|piece| piece.expected).sum();
+    let (big, small): (Vec<_>, Vec<_>) = blocks(rest)
+        .into_iter()
+        .partition(|block| is_big(weight(rest, block)));
+    let total: Micros = small.iter().map(|block| weight(rest, block)).sum();
     let wanted = total.0.div_ceil(part.0.max(1));
     let count = usize::try_from(wanted).unwrap_or(most).clamp(1, most);
-    let blocks = blocks(rest);
-    let weights: Vec<Micros> = blocks
-        .iter()
-        .map(|block| block.iter().map(|&at| rest[at as usize].expected).sum())
-        .collect();
 
+    let mut parts = big;
+    let weights: Vec<Micros> = small.iter().map(|block| weight(rest, block)).collect();
     let scattered = lpt(&weights, &vec![Micros::ZERO; count]);
-    let grouped = rest.iter().any(|piece| piece.group.is_some());
-    let chosen = match neighbours(rest, count).filter(|_| !grouped) {
-        Some((parts, longest)) if longest.0 * 100 <= scattered.makespan.0 * WORSE_PERCENT => parts,
-        _ => scattered
-            .shards
-            .into_iter()
-            .map(|shard| {
-                let mut part: Vec<u32> = shard
-                    .into_iter()
-                    .flat_map(|block| blocks[block as usize].iter().copied())
-                    .collect();
-                part.sort_unstable();
-                part
-            })
-            .collect(),
-    };
-    let parts = chosen
+    let grouped = small.iter().any(|block| block.len() > 1);
+    let places: Vec<u32> = small.iter().map(|block| block[0]).collect();
+    let singles: Vec<Piece> = places.iter().map(|&at| rest[at as usize]).collect();
+    match neighbours(&singles, count).filter(|_| !grouped) {
+        Some((runs, longest)) if longest.0 * 100 <= scattered.makespan.0 * WORSE_PERCENT => {
+            let runs = runs.into_iter();
+            parts.extend(runs.map(|run| run.into_iter().map(|at| places[at as usize]).collect()));
+        }
+        _ => parts.extend(scattered.shards.into_iter().map(|shard| {
+            let blocks = shard.into_iter();
+            let mut part: Vec<u32> = blocks
+                .flat_map(|block| small[block as usize].iter().copied())
+                .collect();
+            part.sort_unstable();
+            part
+        })),
+    }
+    let parts = parts
         .into_iter()
         .filter(|part| !part.is_empty())
         .map(|part| part.into_iter().map(|at| at + keep as u32).collect())
         .collect();
     Some(Split { keep, parts })
+}
+
+fn weight(pieces: &[Piece], block: &[u32]) -> Micros {
+    block.iter().map(|&at| pieces[at as usize].expected).sum()
 }
 
 /// How many leading pieces stay so that they take about `keep` and no group is cut; fewer than all.
@@ -171,10 +191,11 @@ mod tests {
         let mut pieces = vec![piece(20); 399];
         pieces.push(piece(3_000));
         let fair = Micros((399 * 20 + 3_000) / 4);
-        let split = split(&pieces, fair, fair, 3).unwrap();
-        assert_eq!(split.keep, 137);
-        assert!(split.parts.contains(&vec![399]), "{:?}", split.parts);
-        assert_eq!(split.parts.len(), 3);
+        let split = split(&pieces, fair, fair, Micros(20), 3).unwrap();
+        assert_eq!(split.keep, 0, "it starts first, and so nothing else has to");
+        assert_eq!(split.parts[0], [399]);
+        assert!(split.parts[1].windows(2).all(|pair| pair[1] == pair[0] + 1));
+        assert_eq!(split.parts.len(), 4);
     }
 
     #[test]
@@ -183,7 +204,7 @@ mod tests {
         for (at, piece) in pieces.iter_mut().enumerate() {
             piece.class = u32::from(at >= 11) + u32::from(at >= 21) + u32::from(at >= 31);
         }
-        let split = split(&pieces, Micros(100), Micros(100), 3).unwrap();
+        let split = split(&pieces, Micros(100), Micros(100), Micros(5), 3).unwrap();
         assert_eq!(split.keep, 11);
         let starts: Vec<u32> = split.parts.iter().map(|part| part[0]).collect();
         assert_eq!(starts, [11, 21, 31]);
@@ -196,10 +217,10 @@ mod tests {
             pieces[at].group = Some(7);
         }
         pieces[6].bound = true;
-        let split = split(&pieces, Micros(10), Micros(10), 8).unwrap();
+        let split = split(&pieces, Micros(10), Micros(100), Micros(1), 8).unwrap();
         assert_eq!(split.keep, 7, "everything up to what is bound");
         pieces[6].bound = false;
-        let split = super::split(&pieces, Micros(20), Micros(40), 8).unwrap();
+        let split = super::split(&pieces, Micros(20), Micros(400), Micros(1), 8).unwrap();
         assert!(split.keep <= 1 || split.keep >= 5, "{split:?}");
         let whole = vec![
             Piece {
@@ -208,7 +229,7 @@ mod tests {
             };
             5
         ];
-        let all = super::split(&whole, Micros(20), Micros(10), 8).unwrap();
+        let all = super::split(&whole, Micros(20), Micros(10), Micros(1), 8).unwrap();
         assert_eq!((all.keep, all.parts.len()), (0, 1), "whole, elsewhere");
     }
 }

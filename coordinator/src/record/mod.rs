@@ -244,7 +244,10 @@ impl Record {
             Body::Warned(warned) => {
                 let known = self.warnings.iter_mut();
                 match known.into_iter().find(|known| known.text == warned.text) {
-                    Some(known) => known.cases.extend_from_slice(&warned.cases),
+                    Some(known) => {
+                        known.cases.extend_from_slice(&warned.cases);
+                        known.count += warned.count;
+                    }
                     None => self.warnings.push(warned.clone()),
                 }
             }

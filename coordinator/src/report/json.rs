@@ -52,6 +52,7 @@ struct Summary<'a> {
 #[derive(Serialize)]
 struct Warning<'a> {
     text: &'a str,
+    count: u32,
     tests: &'a [String],
 }
 
@@ -68,6 +69,7 @@ impl<'a> Said<'a> {
         });
         let warnings = record.warnings.iter().map(|warning| Warning {
             text: &warning.text,
+            count: warning.count,
             tests: &warning.cases,
         });
         Said {

@@ -114,9 +114,10 @@ impl Run {
             return;
         }
         match ended.cause {
-            EndCause::Finished => {}
+            // One that was not ready yet has nothing to say.
+            EndCause::Finished | EndCause::Ended => {}
             EndCause::KilledFromOutside => self.miss_farewell(shard, &ended.explanation),
-            EndCause::Died | EndCause::Deadline | EndCause::Protocol | EndCause::Ended => {
+            EndCause::Died | EndCause::Deadline | EndCause::Protocol => {
                 let message = format!(
                     "slot {} failed after its last test: {}",
                     shard + 1,
@@ -150,15 +151,16 @@ impl Run {
     }
 
     pub(super) fn warned(&mut self, list: Vec<Warned>) {
-        for warning in list {
-            let known = self
-                .record
-                .warnings
-                .iter()
-                .find(|known| known.text == warning.text);
-            if known.is_none_or(|known| known.cases.len() < CASES_OF_A_WARNING) {
-                self.append(Body::Warned(warning));
-            }
+        for mut warning in list {
+            let known = self.record.warnings.iter();
+            let named = known
+                .filter(|known| known.text == warning.text)
+                .map(|known| known.cases.len())
+                .sum();
+            warning
+                .cases
+                .truncate(CASES_OF_A_WARNING.saturating_sub(named));
+            self.append(Body::Warned(warning));
         }
     }
 }

@@ -127,6 +127,7 @@ pub struct ProcessStarted {
     pub finish: bool,
     pub durations: u32,
     pub durations_min: Micros,
+    pub show_output: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +257,12 @@ pub enum Show {
     Notice {
         level: Level,
         text: String,
+    },
+    /// What a case that did not fail printed, where the user wants to see that.
+    Printed {
+        id: String,
+        shard: u32,
+        output: Vec<(String, String)>,
     },
 }
 

@@ -235,6 +235,7 @@ impl Run {
             durations_min_us: started.durations_min.0,
         }));
         let state = &mut self.shards[shard as usize];
+        self.show_output |= started.show_output;
         state.closing |= started.closing;
         state.finish |= started.finish;
         if !state.ready && !state.gone {
@@ -517,6 +518,11 @@ impl Run {
                 duration: times.duration,
                 text,
             }));
+        } else if self.show_output && !text.output.is_empty() {
+            let id = case.id.to_string();
+            let output = text.output;
+            self.effects
+                .push(Effect::Show(Show::Printed { id, shard, output }));
         }
     }
 

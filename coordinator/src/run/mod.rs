@@ -213,6 +213,7 @@ pub struct Run {
     /// What the framework says at the end of the run did not come.
     unconcluded: bool,
     shown: Vec<String>,
+    show_output: bool,
     script_position: Vec<(usize, usize)>,
     // What the current step has produced so far.
     entries: Vec<l::Entry>,
@@ -253,6 +254,7 @@ impl Run {
             refused: None,
             unconcluded: false,
             shown: Vec::new(),
+            show_output: false,
             script_position: Vec::new(),
             entries: Vec::new(),
             effects: Vec::new(),

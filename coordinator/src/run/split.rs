@@ -198,7 +198,7 @@ impl Run {
             .cases[..left.first];
         let pieces = self.pieces(unit, &left.numbers, started);
         let parts = (slots - 1) as usize;
-        let Some(split) = split(&pieces, room - left.residue, room - setup, parts) else {
+        let Some(split) = split(&pieces, room - left.residue, room - setup, setup, parts) else {
             return;
         };
         let moved: Micros = pieces[split.keep..]
@@ -275,7 +275,7 @@ impl Run {
         let level = self.dispatcher.level(now) + Micros((total + setup).0 / u64::from(slots));
         let pieces = self.pieces(unit, &numbers, &[]);
         let size = (level - now - setup).max(WORTH);
-        let parts = match split(&pieces, Micros::ZERO, size, slots as usize) {
+        let parts = match split(&pieces, Micros::ZERO, size, setup, slots as usize) {
             Some(split) if split.keep == 0 => split.parts,
             _ => vec![(0..numbers.len() as u32).collect()],
         };

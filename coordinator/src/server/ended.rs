@@ -43,6 +43,7 @@ pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
             .map(|warning| v1::Warning {
                 text: warning.text.clone(),
                 cases: warning.cases.clone(),
+                count: warning.count,
             })
             .collect(),
         failing: failing(record),

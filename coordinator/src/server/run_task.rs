@@ -357,6 +357,14 @@ impl RunTask {
                 duration_us: duration.0,
                 text: Some(wire::case_text_out(text)),
             }),
+            Show::Printed { id, shard, output } => Watched::Printed(v1::Printed {
+                id,
+                shard,
+                output: output
+                    .into_iter()
+                    .map(|(name, text)| v1::Output { name, text })
+                    .collect(),
+            }),
             Show::Notice { level, text } => Watched::Notice(v1::Notice {
                 level: wire::level_out(level) as i32,
                 text,

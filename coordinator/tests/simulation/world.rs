@@ -469,6 +469,7 @@ impl World {
             finish: self.closing && self.finish,
             durations: 0,
             durations_min: Micros::ZERO,
+            show_output: false,
         };
         self.tell(agent, slot, FactBody::ProcessStarted(started));
         self.advance(agent, slot);
