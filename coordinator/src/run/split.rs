@@ -308,7 +308,7 @@ impl Run {
             .map(|case| &*case.id)
             .collect();
         let text = format!(
-            "{} has other cases in each process: slot {} did not find {}{}. What a suite is parametrised with must not \
+            "{} has other tests in each process: slot {} did not find {}{}. What a suite is parametrised with must not \
              depend on chance, on time or on the order of a set; or keep the file in one piece (an xdist_group, --dist loadfile)",
             unit.name,
             shard + 1,
