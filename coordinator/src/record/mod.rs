@@ -199,7 +199,7 @@ impl Record {
                     cases: Vec::new(),
                     settled: None,
                 }));
-                self.listed = true;
+                self.listed = !listed.more;
             }
             Body::Planned(planned) => self.planned = Some(planned.clone()),
             Body::Leased(leased) => self.apply_leased(leased)?,

@@ -2,7 +2,7 @@
 
 use super::{
     AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
-    Level, Micros, Phase, ProcessStarted, RefusedReason, Run, SPAWNS, ShardState, Show,
+    Level, Micros, ProcessStarted, RefusedReason, Run, SPAWNS, ShardState, Show,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -150,11 +150,10 @@ impl Run {
             } => self.refuse(now, shard, reason, &message, &hint),
             FactBody::ProcessEnded(ended) => self.process_ended(now, shard, agent, at, ended),
             FactBody::Listed { units, more } => {
-                if self.phase == Phase::Listing && self.lister == Some(shard) {
+                if self.lister == Some(shard) && !self.listing_complete {
                     self.listing.extend(units);
-                    if !more {
-                        self.listed(now);
-                    }
+                    self.listing_complete = !more;
+                    self.take_listing(now);
                 }
             }
             FactBody::UnitBegun { lease } => self.unit_begun(shard, lease, at),
@@ -301,7 +300,7 @@ impl Run {
             format!("{explanation}\n{tail}")
         };
         self.note_once(Level::Error, &text);
-        if self.lister == Some(shard) && self.phase == Phase::Listing {
+        if self.lister == Some(shard) && !self.listing_complete {
             self.lister = None;
             self.listing.clear();
             self.failed_listings += 1;

@@ -15,8 +15,7 @@ impl Run {
     pub(super) fn hand_out(&mut self, now: Micros) {
         if self.record.stopped.is_none() {
             for shard in 0..self.shards.len() as u32 {
-                let state = &self.shards[shard as usize];
-                if !state.ready || state.gone {
+                if !self.takes_leases(shard) {
                     continue;
                 }
                 if self.settings.script.is_some() {
@@ -31,8 +30,7 @@ impl Run {
                 }
             }
             for shard in 0..self.shards.len() as u32 {
-                let state = &self.shards[shard as usize];
-                if !state.ready || state.gone || self.settings.script.is_some() {
+                if !self.takes_leases(shard) || self.settings.script.is_some() {
                     continue;
                 }
                 while let Some(work) = self.dispatcher.next(shard, now) {
@@ -41,7 +39,9 @@ impl Run {
             }
         }
         self.take_back(now);
-        let more = self.dispatcher.is_waiting() && self.record.stopped.is_none();
+        let more = (self.dispatcher.is_waiting() || !self.is_listed())
+            && self.record.stopped.is_none()
+            && !self.over;
         for shard in 0..self.shards.len() as u32 {
             let state = &self.shards[shard as usize];
             if !more && state.ready && !state.gone && !state.told_idle {
@@ -50,6 +50,13 @@ impl Run {
                 self.send_to_shard(shard, Command::Idle { slot });
             }
         }
+    }
+
+    /// A slot that is still busy with the listing could run nothing before its end.
+    fn takes_leases(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let lists = self.lister == Some(shard) && !self.listing_complete;
+        state.ready && !state.gone && !lists
     }
 
     fn lease(&mut self, shard: u32, work: u32) {
@@ -385,6 +392,7 @@ impl Run {
         if self.record.stopped.is_some()
             || self.dispatcher.is_waiting()
             || self.settings.script.is_some()
+            || !self.is_listed()
         {
             return;
         }
@@ -665,7 +673,7 @@ impl Run {
                 self.work_again(work)
             }
         }
-        if self.lister == Some(shard) {
+        if self.lister == Some(shard) && !self.listing_complete {
             self.lister = None;
             self.listing.clear();
         }

@@ -8,6 +8,7 @@ mod conclude;
 mod event;
 mod facts;
 mod leases;
+mod listing;
 mod split;
 mod stop;
 
@@ -19,7 +20,7 @@ pub use event::{
 
 use crate::record::{Record, Totals, Verdict};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, UnitFacts, Weight, estimate, plan};
+use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, Weight};
 use l::entry::Body;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -150,6 +151,8 @@ struct Place {
 
 #[derive(Clone, Debug, Default)]
 struct UnitState {
+    /// Its work of the kind `Rest`.
+    work: u32,
     /// Works that are waiting or leased.
     open: u32,
     /// What each of its cases should take, by number; empty where no history tells.
@@ -162,10 +165,8 @@ struct UnitState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// No listing yet.
+    /// No unit is known yet that could be run.
     Listing,
-    /// The listing is on its way into the store.
-    Storing,
     Running,
     /// Nothing is left to run; the processes come to their end.
     Concluding,
@@ -179,7 +180,7 @@ enum Phase {
 pub struct Run {
     record: Record,
     settings: Settings,
-    /// Absent until it has been read; the plan waits for it.
+    /// Absent until it has been read; estimates wait for it.
     history: Option<History>,
     phase: Phase,
     agents: Vec<AgentState>,
@@ -189,8 +190,13 @@ pub struct Run {
     estimates: Vec<Estimate>,
     dispatcher: Dispatcher,
     lister: Option<u32>,
+    /// What has been listed and is not on record yet, and whether that is all.
     listing: Vec<l::Unit>,
     listing_complete: bool,
+    /// Of each part of the listing that is on its way into the store, how many units there are up to its end.
+    unstored: VecDeque<u32>,
+    /// Units that have been put up.
+    put_up: u32,
     failed_listings: u32,
     kills: BTreeMap<(u32, u32), u32>,
     /// Cases that a named part has, waiting or leased.
@@ -212,6 +218,8 @@ pub struct Run {
     refused: Option<(String, String)>,
     /// What the framework says at the end of the run did not come.
     unconcluded: bool,
+    /// Nothing more is run, whatever is left.
+    over: bool,
     shown: Vec<String>,
     show_output: bool,
     script_position: Vec<(usize, usize)>,
@@ -237,6 +245,8 @@ impl Run {
             lister: None,
             listing: Vec::new(),
             listing_complete: false,
+            unstored: VecDeque::new(),
+            put_up: 0,
             failed_listings: 0,
             kills: BTreeMap::new(),
             parted: BTreeSet::new(),
@@ -253,6 +263,7 @@ impl Run {
             told_lonely: false,
             refused: None,
             unconcluded: false,
+            over: false,
             shown: Vec::new(),
             show_output: false,
             script_position: Vec::new(),
@@ -273,7 +284,8 @@ impl Run {
             }
             run.listing = units;
             run.history = Some(History::default());
-            run.listed(Micros::ZERO);
+            run.listing_complete = true;
+            run.take_listing(Micros::ZERO);
         }
         let effects = run.flush(Micros::ZERO);
         (run, effects)
@@ -303,9 +315,7 @@ impl Run {
         match event {
             Event::History(history) => {
                 self.history = Some(history);
-                if self.listing_complete {
-                    self.listed(now);
-                }
+                self.take_listing(now);
             }
             Event::AgentJoined(joined) => self.agent_joined(now, joined),
             Event::AgentGone {
@@ -321,11 +331,7 @@ impl Run {
             } => {
                 self.facts(now, agent, first_sequence, sent_at, facts);
             }
-            Event::Stored => {
-                if self.phase == Phase::Storing {
-                    self.phase = Phase::Running;
-                }
-            }
+            Event::Stored => self.listing_stored(),
             Event::Stop {
                 reason,
                 interrupted,
@@ -387,9 +393,11 @@ impl Run {
         match self.phase {
             Phase::Listing => self.ask_for_listing(),
             Phase::Running => {
+                self.ask_for_listing();
                 self.hand_out(now);
                 self.split_at_the_end(now);
-                if self.works_open() == 0 {
+                let over = self.over || self.record.stopped.is_some();
+                if self.works_open() == 0 && (over || self.is_listed()) {
                     self.conclude(now);
                 }
             }
@@ -399,93 +407,12 @@ impl Run {
                     self.close(now);
                 }
             }
-            Phase::Storing | Phase::Closed => {}
+            Phase::Closed => {}
         }
     }
 
     fn works_open(&self) -> u32 {
         self.units.iter().map(|unit| unit.open).sum()
-    }
-
-    fn ask_for_listing(&mut self) {
-        if self.lister.is_some() || self.listing_complete || self.record.stopped.is_some() {
-            return;
-        }
-        let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
-            return;
-        };
-        let shard = shard as u32;
-        self.lister = Some(shard);
-        let slot = self.record.shards[shard as usize].slot;
-        self.send_to_shard(shard, Command::List { slot });
-    }
-
-    /// The listing is complete: estimate, plan, and wait until all of it is stored.
-    fn listed(&mut self, now: Micros) {
-        self.listing_complete = true;
-        if self.phase != Phase::Listing {
-            return;
-        }
-        let Some(mut history) = self.history.take() else {
-            return;
-        };
-        let units = std::mem::take(&mut self.listing);
-        let facts: Vec<UnitFacts<'_>> = units
-            .iter()
-            .map(|unit| UnitFacts {
-                name: &unit.name,
-                size: unit.size,
-                samples: history
-                    .samples
-                    .get(&unit.name)
-                    .map_or(&[][..], Vec::as_slice),
-            })
-            .collect();
-        self.estimates = estimate(&facts);
-        if self.settings.closed_shop && self.shards.len() == 1 {
-            // Nothing is to be balanced, and nobody else will come: keep the framework's own order.
-            for estimate in &mut self.estimates {
-                estimate.order = Micros(1);
-            }
-        }
-        self.units = vec![UnitState::default(); units.len()];
-        self.works = (0..units.len() as u32)
-            .map(|unit| Work::new(unit, Part::Rest))
-            .collect();
-        self.case_times = (0..)
-            .zip(&units)
-            .filter_map(|(number, unit)| Some((number, history.cases.remove(&unit.name)?)))
-            .collect();
-        self.append(Body::Listed(l::Listed { units }));
-
-        if self.settings.script.is_none() {
-            let weights: Vec<Micros> = self.estimates.iter().map(|e| e.work + e.setup).collect();
-            let slots = self
-                .shards
-                .iter()
-                .filter(|shard| !shard.gone)
-                .count()
-                .max(1);
-            let planned = plan(&weights, &vec![Micros::ZERO; slots]);
-            self.append(Body::Planned(l::Planned {
-                history_digest: history.digest.to_vec(),
-                seed: self.record.opened.seed,
-                shards: planned
-                    .shards
-                    .into_iter()
-                    .map(|units| l::PlannedShard { units })
-                    .collect(),
-                expected_makespan_us: planned.makespan.0,
-            }));
-            for unit in 0..self.units.len() as u32 {
-                self.put_up(unit);
-            }
-        } else {
-            self.units.iter_mut().for_each(|unit| unit.open = 1);
-        }
-        self.phase = Phase::Storing;
-        self.flush_entries(now);
-        self.effects.push(Effect::CallWhenStored);
     }
 
     fn weight(&self, work: u32) -> Weight {
@@ -523,9 +450,9 @@ impl Run {
     /// Nothing more is run; the run closes with what it has.
     fn end_work(&mut self) {
         self.without_agents = None;
-        match self.phase {
-            Phase::Listing | Phase::Storing => self.phase = Phase::Running,
-            Phase::Running | Phase::Concluding | Phase::Finishing(_) | Phase::Closed => {}
+        self.over = true;
+        if self.phase == Phase::Listing {
+            self.phase = Phase::Running;
         }
         self.dispatcher.drain();
         self.units.iter_mut().for_each(|unit| unit.open = 0);
@@ -724,8 +651,8 @@ impl Run {
                 })
                 .collect(),
             phase: match self.phase {
-                Phase::Listing | Phase::Storing if self.shards.is_empty() => "waiting for an agent",
-                Phase::Listing | Phase::Storing => "listing",
+                Phase::Listing if self.shards.is_empty() => "waiting for an agent",
+                Phase::Listing => "listing",
                 Phase::Running if self.record.stopped.is_some() => "stopping",
                 Phase::Running => "running",
                 Phase::Concluding | Phase::Finishing(_) => "concluding",

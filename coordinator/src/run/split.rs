@@ -238,6 +238,7 @@ impl Run {
         self.record.stopped.is_none()
             && self.settings.script.is_none()
             && !self.dispatcher.is_waiting()
+            && self.is_listed()
             && (0..self.shards.len() as u32).any(|shard| {
                 let state = &self.shards[shard as usize];
                 state.ready && !state.gone && self.dispatcher.is_free(shard)

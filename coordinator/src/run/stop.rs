@@ -16,7 +16,7 @@ impl Run {
         if grace < Micros::MAX {
             self.stop_at = Some(now + grace);
         }
-        if matches!(self.phase, Phase::Listing | Phase::Storing) {
+        if self.phase == Phase::Listing {
             self.phase = Phase::Running;
             self.units.iter_mut().for_each(|unit| unit.open = 0);
             self.dispatcher.drain();

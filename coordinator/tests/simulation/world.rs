@@ -97,6 +97,7 @@ struct Agent {
 enum Happening {
     ToAgent(usize, Command),
     ToRun(Event),
+    Lists(usize, usize, Vec<l::Unit>, bool),
     /// The case that runs on a slot ends, if the token is still the one.
     CaseEnds(usize, usize, u64),
     ProcessUp(usize, usize),
@@ -122,7 +123,10 @@ pub struct World {
     stopped: bool,
     lies: bool,
     losses: bool,
-    listing_stored: bool,
+    /// Of each part of the listing on its way into the store the units up to its end, and those that are in it.
+    storing: VecDeque<usize>,
+    stored: usize,
+    last_stored: u64,
     /// Processes have something to say at their end, and the run as a whole is to be concluded.
     closing: bool,
     finish: bool,
@@ -172,7 +176,9 @@ impl World {
             stopped: false,
             lies: faults.lies,
             losses: faults.losses > 0,
-            listing_stored: false,
+            storing: VecDeque::new(),
+            stored: 0,
+            last_stored: 0,
             closing,
             finish,
             carried: Vec::new(),
@@ -250,7 +256,8 @@ impl World {
         match happening {
             Happening::ToRun(event) => self.step(event),
             Happening::Stored => {
-                self.listing_stored = true;
+                let stored = self.storing.pop_front();
+                self.stored = stored.expect("something is being stored");
                 self.step(Event::Stored);
             }
             Happening::Tick => self.step(Event::Tick),
@@ -273,6 +280,9 @@ impl World {
                 };
                 self.schedule(self.now + delay, Happening::ToRun(gone));
             }
+            Happening::Lists(agent, slot, units, more) if self.agents[agent].alive => {
+                self.tell(agent, slot, FactBody::Listed { units, more });
+            }
             Happening::ToAgent(agent, command) if self.agents[agent].alive => {
                 self.command(agent, command)
             }
@@ -282,7 +292,10 @@ impl World {
             Happening::CaseEnds(agent, slot, token) if self.agents[agent].alive => {
                 self.case_ends(agent, slot, token)
             }
-            Happening::ToAgent(..) | Happening::ProcessUp(..) | Happening::CaseEnds(..) => {}
+            Happening::ToAgent(..)
+            | Happening::Lists(..)
+            | Happening::ProcessUp(..)
+            | Happening::CaseEnds(..) => {}
         }
     }
 
@@ -314,13 +327,18 @@ impl World {
                 }
                 Effect::CallWhenStored => {
                     let delay = self.random.u64(0..5_000);
-                    self.schedule(self.now + delay, Happening::Stored);
+                    self.storing.push_back(self.record.units.len());
+                    self.last_stored = self.last_stored.max(self.now + delay);
+                    self.schedule(self.last_stored, Happening::Stored);
                 }
                 Effect::Send { agent, command } => {
-                    if matches!(command, Command::Lease(_)) {
+                    if let Command::Lease(lease) = &command {
+                        let mut units = self.record.units.iter();
+                        let number = units.position(|unit| *unit.name == *lease.unit);
                         assert!(
-                            self.listing_stored,
-                            "a unit is leased before the listing is stored"
+                            number.is_some_and(|number| number < self.stored),
+                            "unit {} is leased before its listing is stored",
+                            lease.unit
                         );
                     }
                     let at = self.arrival(agent.0 as usize, true);
@@ -375,19 +393,27 @@ impl World {
                 }
             }
             Command::List { slot } => {
-                let units = self.units.iter();
-                let units = units
+                // In one piece or in several, some of them late.
+                let mut units: VecDeque<l::Unit> = self
+                    .units
+                    .iter()
                     .map(|u| l::Unit {
                         name: u.name.clone(),
                         path: String::new(),
                         size: 10,
                     })
                     .collect();
-                self.tell(
-                    agent,
-                    slot as usize,
-                    FactBody::Listed { units, more: false },
-                );
+                let mut at = self.now;
+                loop {
+                    let size = self.random.usize(0..=units.len());
+                    let chunk: Vec<l::Unit> = units.drain(..size).collect();
+                    let more = !units.is_empty();
+                    self.schedule(at, Happening::Lists(agent, slot as usize, chunk, more));
+                    at += self.random.u64(0..200_000);
+                    if !more {
+                        break;
+                    }
+                }
             }
             Command::Lease(lease) => {
                 let slot = lease.slot as usize;
