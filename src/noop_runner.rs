@@ -217,7 +217,11 @@ impl Runner<'_> {
             let comma = if index == 0 { "" } else { "," };
             write!(self.out, r#"{comma}"{id}""#)?;
         }
-        self.out.push_str("],\"more\":false}\n");
+        self.out.push_str("],\"more\":false");
+        if listed && ids.len() < only.len() {
+            self.name_instead(unit)?;
+        }
+        self.out.push_str("}\n");
 
         let sleep = Duration::from_micros(self.args.sleep_us);
         let mut end = ids.len();
@@ -257,6 +261,17 @@ impl Runner<'_> {
             r#"{{"event":"close","lease":{lease},"at":{},"setup_us":0}}"#,
             self.at()
         )?;
+        Ok(())
+    }
+
+    /// Where cases were asked for that a unit does not have: those that it has.
+    fn name_instead(&mut self, unit: &str) -> Result<(), Failed> {
+        self.out.push_str(r#","instead":["#);
+        for case in 0..self.args.cases.min(1000) {
+            let comma = if case == 0 { "" } else { "," };
+            write!(self.out, r#"{comma}{{"id":"{unit}::case-{case}","n":0}}"#)?;
+        }
+        self.out.push(']');
         Ok(())
     }
 

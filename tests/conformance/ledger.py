@@ -10,6 +10,7 @@ import shapes
 OUTCOMES = ("passed", "failed", "error", "skipped")
 REASONS = ("usage", "unsupported", "broken")
 LEVELS = ("info", "warning", "error")
+MOST_CARRIED = 8 * 1024 * 1024
 
 
 class Lease:
@@ -20,6 +21,8 @@ class Lease:
         self.phase = "queued"
         self.cases, self.states, self.outcomes = [], [], {}
         self.complete = False
+        self.instead = None
+        self.granted = None
         self.revokes = []
 
     def unfinished(self):
@@ -33,8 +36,8 @@ class Lease:
 
 
 class Ledger:
-    def __init__(self, report, scenario, expect, timings, owns):
-        """`expect(lease)` gives the rule and the cases that the lease must declare, or None while nothing is known;
+    def __init__(self, report, scenario, expect, timings, owns, limit=None):
+        """`limit`: how many failures the runner was told to stop after. `expect(lease)` gives the rule and the cases that the lease must declare, or None while nothing is known;
         `owns(pid)` says whether a pid belongs to the runner; `timings` collects (us by the runner, us as received, when)."""
         self.report, self.scenario, self.expect, self.timings, self.owns = report, scenario, expect, timings, owns
         self.leases = {}
@@ -49,6 +52,9 @@ class Ledger:
         self.at = 0
         self.line = ""
         self.started_at = (0, 0)
+        self.limit, self.failures = limit, 0
+        self.stopped_by_limit = False
+        self.carry = None
 
     def rule(self, rule, holds, saw):
         self.report.check(rule, holds, self.scenario, saw, self.line)
@@ -63,6 +69,9 @@ class Ledger:
             if name == "run":
                 number = operation["lease"]
                 self.leases[number] = Lease(number, operation["unit"], operation.get("only"), operation.get("skip"), self.batch)
+                self.leases[number].granted = operation.get("grant")
+            elif name == "grant":
+                self.leases[operation["lease"]].granted = operation["to"]
             elif name == "revoke":
                 number = operation["lease"]
                 queue = self.leases[number].revokes if number in self.leases else self.strangers.setdefault(number, [])
@@ -172,6 +181,7 @@ class Ledger:
             lease.states.append("declared")
         if not event["more"]:
             lease.complete = True
+            lease.instead = event.get("instead")
             self.judge_declared(lease)
 
     def judge_declared(self, lease):
@@ -220,6 +230,9 @@ class Ledger:
             return
         if not self.rule("start-once", state == "declared", f"case {index} of lease {lease.number} starts a second time"):
             return
+        if lease.granted is not None:
+            self.rule("grant", index < lease.granted, f"case {index} of lease {lease.number} starts with {lease.granted} granted")
+        self.rule("limit", not self.stopped_by_limit, f"case {index} of lease {lease.number} starts after the limit was reached")
         first = lease.states.index("declared")
         self.rule("case-order", index == first, f"case {index} of lease {lease.number} starts before case {first}")
         lease.states[index] = "open"
@@ -241,6 +254,7 @@ class Ledger:
         self.rule("end-started", state in ("open", "ended"), f"case {index} of lease {lease.number} ends and has not started")
         lease.states[index] = "ended"
         lease.outcomes[index] = event["outcome"]
+        self.failures += event["outcome"] in ("failed", "error")
         if self.open == (lease.number, index):
             self.timings.append((event["at"] - self.started_at[0], seen - self.started_at[1], seen))
             self.open, self.waiting = None, False
@@ -262,6 +276,11 @@ class Ledger:
         number, given, everything = event["lease"], event["cases"], event["all"]
         lease = self.leases.get(number)
         queue = lease.revokes if lease else self.strangers.get(number)
+        if lease and not queue and not lease.done() and self.limit:
+            reached = self.failures + (self.open is not None)  # the case that decides may not have ended yet
+            self.rule("limit", reached >= self.limit, f"lease {number} is given back unasked after {self.failures} failures")
+            self.stopped_by_limit = True
+            queue = [0]
         if not self.rule("revoke-answered", bool(queue), f"`returned` for lease {number} without a revoke to answer"):
             return
         start = queue.pop(0)
@@ -298,12 +317,18 @@ class Ledger:
     def on_log(self, event, _seen):
         self.rule("log-level", event["level"] in LEVELS, f"level {event['level']!r}, not one of {', '.join(LEVELS)}")
 
-    def on_bye(self, _event, _seen):
+    def on_warnings(self, _event, _seen):
+        pass
+
+    def on_bye(self, event, _seen):
         self.rule("bye-sent", self.stopped, "`bye` and nobody sent `stop`")
         left = [lease.number for lease in self.leases.values() if not lease.done()]
         self.rule("stop-finishes", not left, f"`bye` while lease {left} is not closed")
         if not self.all_answered():
             self.rule("revoke-answered", False, "`bye`, and a revoke has no answer")
+        if "carry" in event:
+            self.carry = event["carry"]
+            self.rule("carry", len(self.carry) <= MOST_CARRIED, f"`carry` has {len(self.carry)} characters")
         self.bye = True
 
 

@@ -55,6 +55,8 @@ RULES = {
     "only": "With `\"only\":[{\"id\":\"…\",\"n\":0},…]` just these cases",
     "only-order": "`only` runs in the unit's own order",
     "skip": "with `\"skip\":[…]` all but these",
+    "instead": "Where `only` names a case that the unit does not have in this process, the last chunk has `\"instead\":[{\"id\":\"…\",\"n\":0},…]`",
+    "grant": "A runner that can `grant` waits, between two cases, until the next one is granted or given back.",
     # revoke
     "revoke-answered": "Answered by `returned`.",
     "returned-cases": "Give back every case of index ≥ `from` that has not started.",
@@ -62,12 +64,15 @@ RULES = {
     "returned-runs": "The cases will not run here.",
     "returned-all": "the lease had not begun, and no other event for it follows",
     "revoke-closed": "A revoke for a lease that is closed or unknown is answered with an empty list.",
+    "limit": "Unasked, when the limit of failures is reached by this process alone: it starts no further case",
     # between leases, and the end
     "waiting": "its tear-down depends on what comes next, and nothing is queued",
     "idle": "do not hold anything open for a next unit. More may still come.",
     "log-level": "levels `info`, `warning`, `error`",
     "stop-finishes": "Finish the queued leases, tear down what stays open",
     "bye-sent": "send `bye`, exit with status 0",
+    "carry": "`carry` (a string of at most 8 MiB, for the process that concludes)",
+    "finish": "It says `hello`, and is sent `{\"op\":\"finish\",\"carried\":[{\"slot\":0,\"carry\":\"…\"},…]}` with all that was carried, then `stop`. It answers with `bye`.",
     "bye-last": "**`bye`**: `{\"event\":\"bye\"}`, last, after `stop`.",
     "exit-zero": "send `bye`, exit with status 0",
 }

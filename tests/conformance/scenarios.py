@@ -4,6 +4,7 @@
 """
 
 import os
+import time
 
 from rules import RULES
 from session import Abandoned, Session, encode
@@ -28,11 +29,12 @@ class Conformance:
         self.catalogue = {}
         self.listed = []
         self.can = None
+        self.finish, self.carry = False, None
         self.timings = []
         self.stalls = Stalls()
         self.log_tail = ""
 
-    def session(self, scenario, **slots):
+    def session(self, scenario, **place):
         seen_units = set()
 
         def expect(lease):
@@ -47,9 +49,9 @@ class Conformance:
             if lease.skip is not None:
                 cases = [case for case in full if case not in pairs(lease.skip)]
                 return "no-cases" if not cases else "skip", cases
-            return "lease-again" if again else "slots-same" if slots else "cases-same", full
+            return "lease-again" if again else "slots-same" if "slots" in place else "cases-same", full
 
-        return Session(self.command, self.cwd, self.timeout, self.report, scenario, expect, self.timings, **slots)
+        return Session(self.command, self.cwd, self.timeout, self.report, scenario, expect, self.timings, **place)
 
     def run(self):
         """Goes through all scenarios, until the runner has been silent in too many."""
@@ -325,12 +327,80 @@ def second_slot(check, name):
         session.send(run_op(1, check.largest()), {"op": "idle"})
         session.wait_closed()
         session.stop()
+        check.finish, check.carry = session.ledger.hello.get("finish", False), session.ledger.carry
+
+
+def conclusion(check, name):
+    """the process that concludes: it hears what the second slot carried, runs nothing and says what it has to say."""
+    if not check.finish:
+        check.report.unseen(["finish"], "no process asked for one that concludes")
+        return
+    with check.session(name, slots=2, role="finish") as session:
+        session.greet()
+        carried = [] if check.carry is None else [{"slot": 1, "carry": check.carry}]
+        session.send({"op": "finish", "carried": carried}, {"op": "stop"})
+        session.wait(lambda: session.ledger.bye, "finish", "`bye`, after `finish` and `stop`")
+        session.await_end()
+        session.rule("exit-zero", session.status == 0, f"after `bye`: {session.farewell()}")
+
+
+def granted(check, name):
+    """grants: one case of the largest unit, a moment later the others."""
+    unit = check.largest()
+    if "grant" not in check.can or len(check.catalogue[unit]) < 2:
+        check.report.unseen(["grant"], "`can` has no \"grant\"" if "grant" not in check.can else "no unit has two cases")
+        return
+    with check.session(name) as session:
+        session.greet()
+        session.send(run_op(1, unit, grant=1), {"op": "idle"})
+        lease = session.ledger.leases[1]
+        session.wait(lambda: "open" in lease.states or "ended" in lease.states, "declare-first", "the first `start` of lease 1")
+        # A runner that goes on does so at once, behind a case of a known length.
+        until = time.monotonic() + 0.3 + max((seen for _, seen, _ in check.timings), default=0) / 1e6
+        while time.monotonic() < until:
+            session.pump()
+        session.send({"op": "grant", "lease": 1, "to": len(check.catalogue[unit])})
+        session.wait_closed("grant")
+        session.stop()
+
+
+def limit_reached(check, name):
+    """a limit of one failure: a unit that is not there is one; what is queued behind it comes back unasked."""
+    with check.session(name, limit=1) as session:
+        session.greet()
+        session.send(run_op(1, absent(check)), run_op(2, check.largest()), {"op": "idle"})
+        session.wait_closed()
+        if not session.ledger.stopped_by_limit:
+            check.report.unseen(["limit"], "it goes on and leaves the limit to the agent")
+        session.stop()
+
+
+def missing_case(check, name):
+    """a case that is not there: it is not declared, and the unit's own are named instead."""
+    unit = check.largest()
+    cases = check.catalogue[unit]
+    if not cases:
+        check.report.unseen(["instead"], "no unit has a case")
+        return
+    with check.session(name) as session:
+        session.greet()
+        session.send(run_op(1, unit, only=[{"id": f"{unit} no such case", "n": 0}, *parts(cases[:1])]), {"op": "idle"})
+        session.wait_closed()
+        named = session.ledger.leases[1].instead
+        due = parts(cases[:1000])
+        seen = named and [{"id": case["id"], "n": case.get("n", 0)} for case in named]
+        session.rule("instead", seen == due, f"{named and named[:3]} where {due[:3]} was due")
+        session.stop()
+
+
+def absent(check):
+    root, extension = os.path.splitext(check.units[0])
+    return f"{root}_evenkeel_missing{extension}"
 
 
 def missing_unit(check, name):
     """a unit that is not there: it is one case, an error, and the next unit runs."""
-    root, extension = os.path.splitext(check.units[0])
-    gone = f"{root}_evenkeel_missing{extension}"
+    gone = absent(check)
     with check.session(name) as session:
         session.greet()
         session.send(run_op(1, gone), run_op(2, check.units[0]), {"op": "idle"})
@@ -342,4 +412,4 @@ def missing_unit(check, name):
 
 
 SCENARIOS = (survey, all_at_once, only_some, skip_some, revoke_queued, revoke_running, stop_with_queue, stop_at_once,
-             unknown_operation, missing_field, wrong_type, additional_field, long_lines, second_slot, missing_unit)
+             unknown_operation, missing_field, wrong_type, additional_field, long_lines, second_slot, conclusion, granted, limit_reached, missing_case, missing_unit)

@@ -36,10 +36,10 @@ class NoSuchRunner(Exception):
 class Session:
     """A context manager: on leaving, the runner's process group is gone and so is the socket's directory."""
 
-    def __init__(self, command, cwd, timeout, report, scenario, expect, timings, slot=0, slots=1):
+    def __init__(self, command, cwd, timeout, report, scenario, expect, timings, slot=0, slots=1, limit=None, role=None):
         self.command, self.cwd, self.timeout, self.report, self.scenario = command, cwd, timeout, report, scenario
-        self.slot, self.slots = slot, slots
-        self.ledger = Ledger(report, scenario, expect, timings, self.owns)
+        self.slot, self.slots, self.limit, self.role = slot, slots, limit, role
+        self.ledger = Ledger(report, scenario, expect, timings, self.owns, limit)
         self.process = self.connection = None
         self.connector = 0
         self.buffer, self.scanned = bytearray(), 0
@@ -61,6 +61,10 @@ class Session:
                            EVENKEEL_SLOT=str(self.slot), EVENKEEL_SLOTS=str(self.slots))
         if self.slots > 1:
             environment.update(zip(ECOSYSTEM, ("" if self.slot == 0 else str(self.slot + 1), f"gw{self.slot}", str(self.slots))))
+        if self.limit:
+            environment.update(EVENKEEL_MAX_FAIL=str(self.limit))
+        if self.role:
+            environment.update(EVENKEEL_ROLE=self.role)
         self.log = open(os.path.join(self.directory, "log"), "w+b")
         try:
             self.process = subprocess.Popen(self.command, cwd=self.cwd, env=environment, stdin=subprocess.DEVNULL,

@@ -69,7 +69,7 @@ def record(**fields):
     return check
 
 
-CASE_OBJECT = record(id=text, name_opt=text, class_opt=text, file_opt=text, line_opt=line_number, n_opt=whole)
+CASE_OBJECT = record(id=text, name_opt=text, class_opt=text, file_opt=text, line_opt=line_number, n_opt=whole, group_opt=text)
 
 
 def case(value):
@@ -78,11 +78,12 @@ def case(value):
 
 EVENTS = {
     "hello": record(protocol=whole, runner=text, framework=text, language=text, pid=whole, can=list_of(text),
-                    notes=list_of(text), run_wide=record(max_fail_opt=number, junit_opt=text)),
+                    notes=list_of(text), closing_opt=truth, finish_opt=truth,
+                    run_wide=record(max_fail_opt=number, junit_opt=text, durations_opt=whole, durations_min_opt=number, show_output_opt=truth)),
     "refused": record(reason=text, message=text, hint_opt=text),
     "listed": record(units=list_of(record(unit=text, path_opt=text, size_opt=whole)), more=truth),
     "begin": record(lease=whole, at=whole),
-    "declare": record(lease=whole, cases=list_of(case), more=truth),
+    "declare": record(lease=whole, cases=list_of(case), more=truth, instead_opt=list_of(record(id=text, n_opt=whole))),
     "start": record(lease=whole, case=whole, at=whole),
     "end": record(lease=whole, case=whole, at=whole, outcome=text, duration_us=whole, message_opt=text, detail_opt=text,
                   output_opt=list_of(record(name=text, text=text)), phases_us_opt=map_of(whole)),
@@ -90,5 +91,6 @@ EVENTS = {
     "returned": record(lease=whole, cases=list_of(whole), all=truth),
     "waiting": record(lease=whole, case=whole, at=whole),
     "log": record(level=text, text=text),
-    "bye": record(),
+    "warnings": record(list=list_of(record(text=text, cases=list_of(text), count_opt=whole))),
+    "bye": record(failed_opt=list_of(record(message=text, detail_opt=text)), summary_opt=list_of(record(title=text, text=text)), carry_opt=text),
 }

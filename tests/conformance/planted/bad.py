@@ -446,6 +446,19 @@ class IgnoresSkip(Runner):
         return super().chosen({**operation, "skip": []})
 
 
+@rewrite("nothing-named-instead", "instead", of="declare")
+def nothing_named_instead(_runner, event):
+    event.pop("instead", None)
+    yield event
+
+
+@fault("ignores-grants", "grant")
+class IgnoresGrants(Runner):
+    def take_run(self, operation):
+        operation.pop("grant", None)
+        super().take_run(operation)
+
+
 # revoke
 
 @rewrite("no-returned", "revoke-answered", of="returned")
@@ -502,6 +515,12 @@ def closed_lease_given_back(runner, event):
     yield {**event, "cases": event["cases"] if runner.current or event["all"] else [0]}
 
 
+@fault("gives-back-before-the-limit", "limit")
+class GivesBackBeforeTheLimit(Runner):
+    def enough(self):
+        return self.limit > 0
+
+
 # Between leases, and the end
 
 @fault("waits-with-a-queue", "waiting")
@@ -541,6 +560,17 @@ class StopDropsTheQueue(Runner):
     def take_stop(self, operation):
         super().take_stop(operation)
         self.queue.clear()
+
+
+@rewrite("carries-too-much", "carry", of="bye")
+def carries_too_much(_runner, event):
+    yield {**event, "carry": "x" * (9 << 20)}
+
+
+@fault("concludes-nothing", "finish")
+class ConcludesNothing(Runner):
+    def take_finish(self, operation):
+        sys.exit(0)
 
 
 @fault("exits-without-bye", "bye-sent")

@@ -15,7 +15,8 @@ import socket
 import sys
 import time
 
-FIELDS = {"list": {}, "run": {"lease": int, "unit": str}, "revoke": {"lease": int, "from": int}, "idle": {}, "stop": {}}
+FIELDS = {"list": {}, "run": {"lease": int, "unit": str}, "revoke": {"lease": int, "from": int}, "grant": {"lease": int, "to": int},
+          "idle": {}, "stop": {}, "finish": {"carried": list}}
 
 
 class Runner:
@@ -25,6 +26,8 @@ class Runner:
         self.queue, self.revokes = [], []
         self.current = None
         self.stopping = self.idle = False
+        self.granted = {}
+        self.limit, self.failures = int(os.environ.get("EVENKEEL_MAX_FAIL", "0")), 0
 
     def names(self):
         return [f"unit-{number}" for number in range(self.units)]
@@ -83,7 +86,18 @@ class Runner:
 
     def take_run(self, operation):
         self.idle = False
-        self.queue.append(operation)
+        if "grant" in operation:
+            self.granted[operation["lease"]] = operation["grant"]
+        if self.enough():
+            self.emit("returned", lease=operation["lease"], cases=[], all=True)
+        else:
+            self.queue.append(operation)
+
+    def take_grant(self, operation):
+        self.granted[operation["lease"]] = operation["to"]
+
+    def take_finish(self, operation):
+        self.carried = operation["carried"]
 
     def take_idle(self, _operation):
         self.idle = True
@@ -114,6 +128,23 @@ class Runner:
         listed = [{(part["id"], part["n"]) for part in operation.get(key, [])} for key in ("only", "skip")]
         return [case for case in self.all_cases(operation["unit"]) if ("only" not in operation or case in listed[0]) and case not in listed[1]]
 
+    def instead(self, operation):
+        """What a unit has, where cases are wanted that it does not have."""
+        has = self.all_cases(operation["unit"])
+        wanted = {(part["id"], part["n"]) for part in operation.get("only", [])}
+        return {} if wanted.issubset(has) else {"instead": [{"id": name, "n": n} for name, n in has[:1000]]}
+
+    def enough(self):
+        return self.limit and self.failures >= self.limit
+
+    def give_back_unasked(self):
+        """The limit of failures is reached."""
+        if self.left:
+            self.give_back(0)
+        for operation in self.queue:
+            self.emit("returned", lease=operation["lease"], cases=[], all=True)
+        self.queue.clear()
+
     def next_lease(self):
         return self.queue.pop(0)
 
@@ -123,14 +154,19 @@ class Runner:
         self.emit("begin", lease=lease, at=self.at())
         cases = self.chosen(operation)
         self.left = list(range(len(cases)))
-        self.emit("declare", lease=lease, cases=[{"id": name, "n": n} if n else name for name, n in cases], more=False)
+        self.emit("declare", lease=lease, cases=[{"id": name, "n": n} if n else name for name, n in cases], more=False, **self.instead(operation))
         for revoke in [revoke for revoke in self.revokes if revoke["lease"] == lease]:
             self.revokes.remove(revoke)
             self.give_back(revoke["from"])
         self.read(block=False)
         while self.left:
+            if self.left[0] >= self.granted.get(lease, len(cases)):
+                self.read(block=True)
+                continue
             self.run_case(lease, unit, self.left.pop(0))
             self.read(block=False)
+            if self.enough():
+                self.give_back_unasked()
         self.emit("close", lease=lease, at=self.at(), setup_us=0)
         self.current = None
 
@@ -143,6 +179,7 @@ class Runner:
         if not self.left:
             self.hold(lease, index)
         outcome = "passed" if unit in self.names() else "error"
+        self.failures += outcome == "error"
         self.emit("end", lease=lease, case=index, at=self.at(), outcome=outcome, duration_us=took)
 
     def hold(self, lease, index):
@@ -154,7 +191,8 @@ class Runner:
 
     def hello(self):
         return {"protocol": 1, "runner": "good", "framework": "none", "language": f"Python {sys.version.split()[0]}", "pid": os.getpid(),
-                "can": ["list", "revoke"], "notes": [], "run_wide": {"max_fail": 1, "junit": "out/junit.xml"}}
+                "can": ["list", "revoke", "grant"], "notes": [], "closing": True, "finish": os.environ["EVENKEEL_SLOTS"] != "1",
+                "run_wide": {"max_fail": 1, "junit": "out/junit.xml", "durations": 10, "durations_min": 0.005, "show_output": True}}
 
     def main(self):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -170,7 +208,8 @@ class Runner:
                 return self.status()
 
     def bye(self):
-        self.emit("bye")
+        self.emit("warnings", list=[{"text": "a.py:1: UserWarning: odd", "cases": [], "count": 0}])
+        self.emit("bye", failed=[], summary=[{"title": "", "text": "nothing ran"}], carry="a few words")
 
     def status(self):
         return 0

@@ -6,7 +6,8 @@ Names groups only. That no group is split is the coordinator's. PYTEST_DONT_REWR
 from .text import clean
 
 MARK = "xdist_group"
-# pytest-xdist's modes, in words for the user; those that are not here let every test move by itself.
+FREE = "Evenkeel has its own way; each test runs once, and a long file may be shared by several slots"
+# pytest-xdist's modes that keep tests together, in words for the user.
 MODES = {
     "loadfile": "the tests of a file stay together",
     "loadscope": "the tests of a class, and the functions of a file, stay together",

@@ -90,10 +90,10 @@ class RunWide:
     def take_distribution(self, option):
         """pytest-xdist's mode, where the user gave one."""
         mode = getattr(option, "dist", "no")
-        if getattr(option, "numprocesses", None) or getattr(option, "tx", None) or mode != "no":
+        if getattr(option, "numprocesses", None) or getattr(option, "tx", None):
             self.notes.append("-n: Evenkeel's own slots take its place; set them with --slots")
-        if mode in groups.MODES:
-            self.notes.append(f"--dist {mode}: {groups.MODES[mode]}")
+        if mode != "no":
+            self.notes.append(f"--dist {mode}: {groups.MODES.get(mode, groups.FREE)}")
         for dest, off in (("numprocesses", None), ("tx", []), ("dist", "no"), ("distload", False)):
             if hasattr(option, dest):
                 setattr(option, dest, off)
