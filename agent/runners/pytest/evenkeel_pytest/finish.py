@@ -67,7 +67,9 @@ class Node:
 
 def conclude(session, closing, slots, carried):
     """Calls xdist's hooks for each process of the run, in the order of slots."""
-    config, hook = session.config, session.config.hook
+    config = session.config
+    # Hooks of xdist, which need not be there; a plugin may know one of them only.
+    configure, down = (getattr(config.hook, name, None) for name in ("pytest_configure_node", "pytest_testnodedown"))
     for at, entry in enumerate(sorted(carried, key=lambda entry: entry["slot"])):
         left = json.loads(entry["carry"], object_hook=decode)
         session.testsfailed += left["failed"]
@@ -75,8 +77,10 @@ def conclude(session, closing, slots, carried):
         closing.expected += left["failed"]
         node = Node(config, entry["slot"], slots, left["output"])
         try:
-            hook.pytest_configure_node(node=node)
+            if configure is not None:
+                configure(node=node)
             coverage.take_back(config, node.workeroutput, at)
-            hook.pytest_testnodedown(node=node, error=None)
+            if down is not None:
+                down(node=node, error=None)
         except Exception as error:
-            closing.fail_by(error, f"what slot {entry['slot']} left cannot be taken")
+            closing.fail_by(error, f"what {node.gateway.id} left cannot be taken")
