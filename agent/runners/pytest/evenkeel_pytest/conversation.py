@@ -11,7 +11,7 @@ import os
 import signal
 
 from .text import CHUNK, TEXT_LIMIT, clean, cut, dumps
-from .units import Lease, Unit
+from .units import Lease
 
 FAREWELL_SECONDS = 10  # what the tear-down may take after the agent has gone
 BROKEN = 3  # exit status where the slot cannot go on; pytest's own "internal error"
@@ -38,6 +38,8 @@ class Conversation:
         self.lease = None  # the one at work
         self.idle = False
         self.stopping = False
+        self.listing = False  # units are to be named as they are found
+        self.listed = 0  # how many have been
         self.full = False  # enough has failed: no lease is begun any more
         self.carried = None  # what the other processes left, for the one that concludes the run
         self.gone = False  # nothing more is to be said
@@ -66,8 +68,7 @@ class Conversation:
             if name == "run":
                 wanted = typed(operation["unit"], str)
                 only, skip = (case_keys(operation.get(field)) for field in ("only", "skip"))
-                unit = self.units.get(wanted) or Unit(wanted, wanted)
-                lease = Lease(typed(operation["lease"], int), unit, only, skip)
+                lease = Lease(typed(operation["lease"], int), wanted, only, skip)
                 if "grant" in operation:
                     lease.granted = typed(operation["grant"], int)
                 if self.full:
@@ -80,7 +81,7 @@ class Conversation:
             elif name == "revoke":
                 self.revoke(typed(operation["lease"], int), typed(operation["from"], int))
             elif name == "list":
-                self.list_units()
+                self.listing = True
             elif name == "idle":
                 self.idle = True
             elif name == "finish":
@@ -93,18 +94,23 @@ class Conversation:
             self.say("error", f"protocol error: {type(error).__name__}: {error} in {line[:200]!r}")
             self.leave()
 
-    def list_units(self):
+    def list_units(self, more):
+        """Names the units that have been found since the last time."""
         entries = []
-        for unit in self.units.values():
+        found = list(self.units.values())
+        for unit in found[self.listed :]:
             entry = {"unit": unit.name, "path": clean(unit.path)}
             with contextlib.suppress(OSError):
                 entry["size"] = os.stat(unit.path).st_size
             entries.append(dumps(entry))
-        self.push_list('{"event":"listed","units":[', entries)
+        self.listed = len(found)
+        self.listing = more
+        if entries or not more:
+            self.push_list('{"event":"listed","units":[', entries, more=more)
         self.send()
 
-    def push_list(self, head, entries, tail=""):
-        """Takes a list to send, in chunks where it is long. `tail`: further fields of the last chunk."""
+    def push_list(self, head, entries, tail="", more=False):
+        """Takes a list to send, in chunks where it is long. `tail`: further fields of the last chunk; `more`: it is not the last."""
         chunk, size = [], 0
         for entry in entries:
             if size > CHUNK:
@@ -112,7 +118,7 @@ class Conversation:
                 chunk, size = [], 0
             chunk.append(entry)
             size += len(entry)
-        self.wire.push(f'{head}{",".join(chunk)}],"more":false{tail}}}\n')
+        self.wire.push(f'{head}{",".join(chunk)}],"more":{dumps(more)}{tail}}}\n')
 
     def grant(self, number, to):
         for lease in (self.lease, *self.queue):

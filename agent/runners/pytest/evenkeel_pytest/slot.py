@@ -21,13 +21,14 @@ from .reports import conftest_error
 from .teardown import Teardown
 from .terminal import Terminal
 from .text import dumps, one_line, trace
-from .units import Case
+from .units import Case, Unit
 from .verdict import FAILURES, Reports, Verdict
 from .walk import Walk
 from .warned import Warned
 from .wire import now
 
 PROTOCOL = 1
+PATIENCE = 20_000  # microseconds of walking before the slot listens again
 
 
 class Slot:
@@ -54,6 +55,7 @@ class Slot:
         self.reports = Reports()  # of the item that runs
         self.failures = 0
         self.looping = False
+        self.worked = False  # a lease has begun
         self.done = False
         self.broken = None  # why this process must not end well
         self.refused = False
@@ -97,9 +99,12 @@ class Slot:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session):
-        """Called by pytest for the walk, and by the loader for each unit."""
+        """Called by pytest at first, then for each piece of the walk and by the loader for each unit."""
         if self.concludes:
             session.items = []
+            return True
+        if self.walk.walking:
+            self.walk.step(session, self.walk.walking)
             return True
         if self.talk.lease is not None:
             self.loader.collect(session)
@@ -121,7 +126,7 @@ class Slot:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
-        self.teardown = Teardown(session, self.talk)
+        self.teardown = Teardown(session, self.talk, self.find)
         if self.concludes:
             self.say_hello()
             self.conclude(session)
@@ -137,15 +142,48 @@ class Slot:
         if self.whole:
             whole.take(session, self.walk, self.loader, self.run_wide.mode)
         else:
-            self.walk.end(self.config, self.loader.take_trouble())
-            if len(self.walk.units) > 1:
-                self.loader.watch = Watch(self.config, self.talk.say)
+            self.walk.begun(session)
+            self.walk.troubled(self.loader.take_trouble())
+
+    def walk_on(self, enough):
+        """Walks until `enough()` or to the end, by way of the hook, so that whatever plugins wrap around collection is around this."""
+        self.walk.walking = enough
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        try:
+            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+                self.config.hook.pytest_collection(session=self.session)
+        except BaseException:
+            self.looping = self.worked  # before anything has run this is a refusal
+            raise
+        finally:
+            self.walk.walking = None
+        self.walk.troubled(self.loader.take_trouble())
+
+    def find(self, lease):
+        """The unit of a lease, walked to if that has not been done."""
+        if lease.unit is None:
+            units = self.walk.units
+            if lease.name not in units and not self.walk.complete:
+                self.walk_on(lambda: lease.name in units)
+            lease.unit = units.get(lease.name) or Unit(lease.name, lease.name)
+        return lease.unit
+
+    def walk_a_while(self):
+        until = now() + PATIENCE
+        self.walk_on(lambda: now() >= until)
+        if self.talk.listing:
+            self.talk.list_units(more=not self.walk.complete)
 
     def loop(self):
         talk = self.talk
         self.looping = True
         while True:
-            if talk.queue:
+            if talk.listing and self.walk.complete:
+                talk.list_units(more=False)
+            elif not self.walk.complete and (talk.listing or not talk.queue and not talk.stopping):
+                self.walk_a_while()
+                talk.receive(wait=False)
+            elif talk.queue:
                 self.work(talk.queue.popleft())
             elif talk.idle or talk.stopping:
                 self.teardown.let_go()
@@ -165,7 +203,7 @@ class Slot:
         finish.conclude(session, self.closing, self.slots, talk.carried)
 
     def say_hello(self):
-        """Only now: a path that does not exist or a filter that cannot be parsed has shown by the end of the walk at the latest."""
+        """Only now: a path that does not exist or a filter that cannot be parsed has shown."""
         implementation = "Python" if sys.implementation.name == "cpython" else sys.implementation.name
         hello = {
             "event": "hello",
@@ -191,7 +229,10 @@ class Slot:
         number = lease.number
         talk.send(f'{{"event":"begin","lease":{number},"at":{now()}}}\n')  # out before the unit's own code runs
         self.shared.took_us = 0
-        unit = lease.unit
+        self.worked = True
+        unit = self.find(lease)
+        if self.loader.watch is None and not self.whole and len(self.walk.units) > 1:
+            self.loader.watch = Watch(self.config, talk.say)
         if unit.cases is None:
             self.loader.load(self.session, unit)
         lease.cases = [case for case in unit.cases if lease.admits(case)]

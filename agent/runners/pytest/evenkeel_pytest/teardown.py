@@ -38,9 +38,10 @@ class Ahead(pytest.Item):
 
 
 class Teardown:
-    def __init__(self, session, talk):
+    def __init__(self, session, talk, find):
         self.session = session
         self.talk = talk
+        self.find = find  # gives the unit of a lease
         self.orphans = []  # errors behind the end of the test that they belong to: (message, text)
         self.waited = 0  # microseconds of the running item's tear-down that were the agent's
         self.ahead = Ahead.from_parent(session, name="[the next unit's first test]")
@@ -64,10 +65,11 @@ class Teardown:
             talk.receive(wait=True)
             self.waited += max(1, now() - asked)
         lease = talk.queue[0]
-        for case in lease.unit.cases or ():
+        unit = self.find(lease)
+        for case in unit.cases or ():
             if case.item is not None and lease.admits(case):
                 return case.item.listchain()
-        return lease.unit.nodes[0].listchain() if lease.unit.nodes else [self.session]
+        return unit.nodes[0].listchain() if unit.nodes else [self.session]
 
     def make_room_for(self, item):
         """Tears down what was kept for a unit that then did not come. Errors go to this item: the one that they belong to has

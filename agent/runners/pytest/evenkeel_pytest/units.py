@@ -65,9 +65,10 @@ class Case:
 class Lease:
     """The right to run cases [next, limit) of a unit, of which those below `granted` may start."""
 
-    def __init__(self, number, unit, only, skip):
+    def __init__(self, number, name, only, skip):
         self.number = number
-        self.unit = unit
+        self.name = name
+        self.unit = None  # when it has been found
         self.only = only
         self.skip = skip
         self.cases = None

@@ -1,6 +1,7 @@
 """The walk: everything that pytest does to find tests, up to the point where it would import the first module.
 
-Owns the table of units. What is in a unit is found by loading.py, when the agent wants it run. PYTEST_DONT_REWRITE
+It is made piece by piece, so that a first file can run before the last one is found. Owns the table of units. What is in a
+unit is found by loading.py, when the agent wants it run. PYTEST_DONT_REWRITE
 """
 
 import inspect
@@ -25,26 +26,33 @@ class Muted:
         return getattr(self.hook, name)
 
 
+def is_leaf(node):
+    return isinstance(node, pytest.Item) or isinstance(node, pytest.File) and not isinstance(node, pytest.Package)
+
+
 class Walk:
-    """Between `begin` and `end` pytest collects the session, and every file that it comes to is noted here and not opened."""
+    """Between `begin` and `begun` pytest collects the session, which stops at what the arguments name. `step` goes on from
+    there; every file that it comes to is noted and not opened."""
 
     def __init__(self):
         self.units = {}  # by name, in pytest's order
         self.by_path = {}
         self.picked = {}  # path -> what the command picks from it
         self.restore = []
+        self.roots = []  # nodes that the arguments stand for
+        self.files = iter(())  # the files below them that have not been come to
+        self.cache = None  # pytest's own, of what it has collected
+        self.walking = False
+        self.complete = False
 
     def begin(self, session):
         args = session.config.args
         self.restore.append(lambda: setattr(session.config, "args", args))
         session.config.args = self.without_names(session.config, args)
-        expand = session.genitems
 
         def genitems(node):
-            leaf = isinstance(node, pytest.Item) or isinstance(node, pytest.File) and not isinstance(node, pytest.Package)
-            if not leaf:
-                return expand(node)
-            self.note(node)
+            self.cache = getattr(session, "_collection_cache", None)
+            self.roots.append(node)
             return iter(())
 
         session.genitems = genitems  # an attribute of the instance; the method comes back when it is deleted
@@ -55,6 +63,41 @@ class Walk:
             real = getattr(hooks, name)
             setattr(hooks, name, Muted(real))
             self.restore.append(lambda name=name, real=real: setattr(hooks, name, real))
+
+    def begun(self, session):
+        while self.restore:
+            self.restore.pop()()
+        expand = session.genitems
+
+        def files(node):
+            if is_leaf(node):
+                yield node
+            else:
+                yield from expand(node)
+
+        self.genitems = files
+        self.files = (file for root in self.roots for file in files(root))
+        # A wrong -k or -m is the user's mistake, and not one of the first unit.
+        mark = session.config.pluginmanager.get_plugin("mark")
+        if mark is not None:
+            mark.pytest_collection_modifyitems(items=[], config=session.config)
+
+    def step(self, session, enough):
+        """Goes on until `enough()` or until everything has been found."""
+        held = getattr(session, "_collection_cache", None)
+        if self.cache is not None:
+            session._collection_cache = self.cache
+        session.genitems = self.genitems  # pytest's own calls it for what is below a node
+        try:
+            for file in self.files:
+                self.note(file)
+                if enough():
+                    return
+            self.complete = True
+        finally:
+            del session.genitems
+            if held is not None:
+                session._collection_cache = held
 
     def without_names(self, config, args):
         """The arguments without `::` and what follows, which would make pytest import the modules; that is kept for the lease."""
@@ -102,15 +145,9 @@ class Walk:
         unit = self.units[name] = Unit(name, path)
         return unit
 
-    def end(self, config, trouble):
-        """`trouble`: reports of what could not be walked. It is in no unit, and becomes one, so that it is not lost."""
-        while self.restore:
-            self.restore.pop()()
-        for report in trouble:
+    def troubled(self, reports):
+        """What could not be walked is in no unit, and becomes one, so that it is not lost."""
+        for report in reports:
             name = clean(report.nodeid) or "."
             unit = self.units.get(name) or self.new_unit(name, name)
             unit.reports.append(report)
-        # A wrong -k or -m is the user's mistake, and not one of the first unit.
-        mark = config.pluginmanager.get_plugin("mark")
-        if mark is not None:
-            mark.pytest_collection_modifyitems(items=[], config=config)

@@ -46,6 +46,7 @@ def take(session, walk, loader, mode):
         name = clean(report.nodeid.partition("::")[0]) or "."
         unit = walk.units.get(name) or walk.new_unit(name, name)
         unit.reports.append(report)
+    walk.complete = True
     for unit in walk.units.values():
         unit.whole = True
         unit.cases = loader.cases(unit, unit.reports, held.get(unit, ()), None)
