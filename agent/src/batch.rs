@@ -19,7 +19,7 @@ const FULL: usize = 1024;
 /// … or this many bytes of texts …
 const HEAVY: usize = 1 << 20;
 /// … or when its first fact is this old.
-const PATIENCE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Carries reports to the session's stream until all slots of the run are gone. `sequence` is the number of the first
 /// fact; the number behind the last one is returned.

@@ -4,12 +4,19 @@
 //! little ahead of need: enough that it never waits, and so little that nearly all of a lease can still go elsewhere while
 //! one case takes long.
 
+use std::time::Duration;
+
 /// Microseconds of work that are granted ahead.
 const AHEAD: f64 = 20_000.0;
 /// What a case is taken to need before one was seen, microseconds: the first may be the long one.
 const FIRST: f64 = 10_000.0;
 /// Weight of the newest case in the moving average.
 const NEWEST: f64 = 0.2;
+
+/// A pause between two reads.
+const NAP: Duration = Duration::from_millis(1);
+/// Cases that take longer than this are worth a wake-up each, microseconds.
+const SLOW: f64 = 500.0;
 
 /// How fast a process goes through cases.
 pub(super) struct Pace {
@@ -35,6 +42,14 @@ impl Pace {
     /// What comes next is not the successor of the last case.
     pub(super) fn pause(&mut self) {
         self.last = None;
+    }
+
+    /// For how long nothing is missed by not listening, with so many cases before something is due. A process that goes fast
+    /// would else wake the agent for every line.
+    pub(super) fn nap(&self, before_due: u32) -> Option<Duration> {
+        let busy = self.usual * f64::from(before_due);
+        let worth = self.usual < SLOW && busy >= 2.0 * NAP.as_micros() as f64;
+        worth.then_some(NAP)
     }
 
     /// How many cases may be ahead of the one that runs; at least one.

@@ -75,6 +75,8 @@ pub(super) struct Live {
     pub can_revoke: bool,
     can_grant: bool,
     pace: Pace,
+    /// Nothing is read before this: the process only goes from case to case.
+    nap: Option<Instant>,
     farewell: Option<v1::Farewell>,
     pub pid: u32,
     pub used: bool,
@@ -137,6 +139,7 @@ impl Live {
             can_revoke: false,
             can_grant: false,
             pace: Pace::new(),
+            nap: None,
             farewell: None,
             pid: 0,
             used: false,
@@ -340,6 +343,9 @@ impl Live {
         if let Some(at) = events.iter().rev().find_map(RunnerEvent::at) {
             self.alignment.align(at, now);
         }
+        let from_case_to_case = events
+            .iter()
+            .all(|event| matches!(event, RunnerEvent::Start { .. } | RunnerEvent::End(_)));
         for event in events {
             if let Err(broken) = self.event(context, event, now, facts) {
                 result = Err(broken);
@@ -352,7 +358,31 @@ impl Live {
         let used = buffer.len() - rest.len();
         self.buffer = buffer;
         self.buffer.drain(..used);
+        let nap = self.before_due().filter(|_| from_case_to_case);
+        self.nap = nap
+            .and_then(|cases| self.pace.nap(cases))
+            .map(|nap| Instant::now() + nap);
         result
+    }
+
+    /// How many cases the process can start before it needs to be heard.
+    fn before_due(&self) -> Option<u32> {
+        let held = &self.leases.front()?.0;
+        let started = self.running.as_ref()?.case + 1;
+        let count = held.done.len() as u32;
+        let granted = held.grant.as_ref().map_or(count, |grant| grant.to);
+        Some(granted.min(count).saturating_sub(started))
+    }
+
+    /// Returns when it is worth listening again.
+    pub(super) async fn rest(nap: Option<Instant>) {
+        if let Some(until) = nap {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    pub(super) fn nap(&mut self) -> Option<Instant> {
+        self.nap.take()
     }
 
     fn event(

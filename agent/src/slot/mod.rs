@@ -164,6 +164,7 @@ impl Slot {
             return Wake::Command(commands.recv().await);
         };
         let timer = live.next_timer();
+        let nap = live.nap();
         let Live {
             process,
             wire,
@@ -173,7 +174,10 @@ impl Slot {
         tokio::select! {
             biased;
             command = commands.recv() => Wake::Command(command),
-            event = wire.next(buffer) => event,
+            event = async {
+                Live::rest(nap).await;
+                wire.next(buffer).await
+            } => event,
             status = process.wait() => Wake::Exited(status),
             () = sleep_until(timer) => Wake::Timer,
         }

@@ -80,7 +80,7 @@ const QUEUE: usize = 256;
 /// How often watchers hear of progress, at most.
 const PROGRESS: Duration = Duration::from_millis(100);
 /// A row that nothing waits for is written with the next one that something waits for, or after this long.
-const LAZY: Duration = Duration::from_millis(5);
+const LAZY: Duration = Duration::from_millis(20);
 
 /// The rows among a new run's effects, which are stored as it is registered, and the effects that remain.
 pub(super) fn first_rows(effects: Vec<Effect>) -> (Vec<Vec<u8>>, Vec<Effect>) {
