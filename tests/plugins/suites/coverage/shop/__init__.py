@@ -1,0 +1,1 @@
+"""A package of which each test file covers a part."""
