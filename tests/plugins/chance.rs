@@ -1,6 +1,6 @@
 //! Plugins that draw: orders, seeds, examples, and what benchmarks measure.
 
-use crate::support::text;
+use crate::support::{EVENKEEL, text};
 use crate::trial::{Seen, trial};
 use std::collections::BTreeMap;
 
@@ -14,42 +14,49 @@ fn ran(seen: &Seen) -> BTreeMap<String, String> {
 
 #[test]
 fn randomly_with_a_seed_is_plain_pytests_order_within_each_file() {
-    let seeded = trial("randomly", &["randomly"]).with(&["--randomly-seed=7"]);
-    let [plain, one, two] = seeded.alike();
-    assert_eq!(ran(&one), ran(&plain));
-    assert_eq!(ran(&two), ran(&plain));
+    // No file is split, so that the order of its tests can be seen.
+    let whole_files = trial("randomly", &["xdist", "randomly"]);
+    let seeded = whole_files.with(&["--randomly-seed=7"]);
+    let plain = seeded.plain();
+    for slots in [1, 2] {
+        let seen = seeded.with(&["--dist=loadfile"]).slots(slots);
+        seen.equals(&plain, "a seed");
+        assert_eq!(ran(&seen), ran(&plain), "{slots} slots");
+    }
     let off = trial("randomly", &["randomly"]).with(&["-p", "no:randomly"]);
     let first = "test_number[0] ";
-    for seen in off.alike() {
-        assert!(
-            ran(&seen).values().all(|text| text.starts_with(first)),
-            "{:?}",
-            ran(&seen)
-        );
-    }
+    let unshuffled = |seen: Seen| ran(&seen).values().all(|text| text.starts_with(first));
+    assert!(unshuffled(off.slots(1)));
 }
 
 #[test]
 fn randomly_without_a_seed_takes_the_runs() {
+    let randomly = trial("randomly", &["xdist", "randomly"]).with(&["--dist=loadfile"]);
     for slots in [1, 2] {
-        let seen = trial("randomly", &["randomly"]).slots(slots);
+        let seen = randomly.slots(slots);
         seen.ended.exits(0);
-        let other = trial("randomly", &["randomly"]).slots(slots);
-        assert_ne!(ran(&seen), ran(&other), "each run has its own seed");
+        let first = ran(&seen);
+        assert_ne!(first, ran(&randomly.slots(slots)), "each run has its own");
 
         // A shard that is run again draws the same, in the same order.
         let run = text(&seen.report().0["run"]["id"]);
-        let first = ran(&seen);
         std::fs::remove_dir_all(seen.suite.root.join("ran")).unwrap();
-        for shard in 1..=slots {
-            let mut again = seen.suite.command(crate::support::EVENKEEL);
-            again.args(["reproduce", &run, "--shard", &format!("{shard}/{slots}")]);
-            trial("randomly", &["randomly"])
-                .end(&seen.suite, again)
-                .exits(0);
+        for shard in seen.report().0["shards"].as_array().unwrap() {
+            let shard = text(&shard["shard"]);
+            let mut again = seen.suite.command(EVENKEEL);
+            again.args(["reproduce", &run, "--shard", &shard]);
+            randomly.end(&seen.suite, again).exits(0);
         }
         assert_eq!(ran(&seen), first, "{slots} slots");
     }
+    // What was drawn is there for the next run.
+    let seen = randomly.slots(2);
+    let first = ran(&seen);
+    std::fs::remove_dir_all(seen.suite.root.join("ran")).unwrap();
+    let again = randomly
+        .with(&["--randomly-seed=last"])
+        .slots_in(2, seen.suite);
+    assert_eq!(ran(&again), first);
 }
 
 #[test]
@@ -95,7 +102,8 @@ fn hypothesis() {
 
 #[test]
 fn benchmarks_run_at_one_slot_and_are_off_at_more() {
-    let benchmark = trial("benchmark", &["benchmark"]);
+    // The first of the slots says that they are off, if it has seen one.
+    let benchmark = trial("benchmark", &["benchmark"]).options(&["--collect", "whole"]);
     let [plain, one, two] = benchmark.with(&["--benchmark-json=benchmark.json"]).alike();
     plain.ended.exits(0);
     let names = |seen: &Seen| {

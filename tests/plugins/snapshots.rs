@@ -78,7 +78,7 @@ fn syrupy() {
     report.blames(
         "test_two.py::test_prices",
         "failed",
-        &["[- snapshot] [+ received]"],
+        &["[+ received] == [- snapshot]"],
     );
 }
 
@@ -87,25 +87,37 @@ fn syrupy() {
 #[test]
 fn syrupy_judges_unused_snapshots_by_the_whole_run() {
     let syrupy = trial("syrupy", &["syrupy"]);
-    let mut files = updated(&syrupy, "--snapshot-update");
-    let path = "__snapshots__/test_two.ambr".to_owned();
-    let unused = "\n# name: test_that_is_gone\n  1\n# ---\n";
-    files.get_mut(&path).unwrap().push_str(unused.trim_start());
+    let used = updated(&syrupy, "--snapshot-update");
+    let mut files = used.clone();
+    let unused = "# name: test_that_is_gone\n  1\n# ---\n";
+    files
+        .get_mut("__snapshots__/test_two.ambr")
+        .unwrap()
+        .push_str(unused);
     files.insert(
         "__snapshots__/test_gone.ambr".to_owned(),
-        format!("# serializer version: 1{unused}"),
+        format!("# serializer version: 1\n{unused}"),
     );
-    for (arguments, exits) in [
-        (&[][..], 1),
-        (&["--snapshot-warn-unused"], 0),
-        (&["--snapshot-update"], 0),
+    for (plugins, argument, exits) in [
+        (&["syrupy"][..], "--snapshot-details", 1),
+        (&["syrupy"], "--snapshot-update", 0),
+        (&["xdist", "syrupy"], "--snapshot-update", 0),
     ] {
-        for plugins in [&["syrupy"][..], &["xdist", "syrupy"]] {
-            let trial = trial("syrupy", plugins).with(arguments);
-            for seen in same_files(&trial, |suite| lay(suite, &files)) {
-                seen.ended.exits(exits);
-            }
+        let whole = trial("syrupy", plugins)
+            .with(&[argument])
+            .options(&["--collect", "whole"]);
+        for seen in same_files(&whole, |suite| lay(suite, &files)) {
+            seen.ended.exits(exits);
         }
+    }
+    // File by file, some may be overlooked; what is used is never removed.
+    let update = syrupy.with(&["--snapshot-update"]);
+    let suite = update.laid();
+    lay(&suite, &files);
+    let seen = update.slots_in(2, suite);
+    seen.ended.exits(0);
+    for (path, text) in used {
+        assert!(seen.files()[&path].starts_with(&text), "{path}");
     }
 }
 

@@ -13,6 +13,7 @@ pub struct Trial {
     suite: &'static str,
     plugins: Vec<&'static str>,
     arguments: Vec<String>,
+    options: Vec<&'static str>,
     variables: Vec<(String, String)>,
     older: bool,
 }
@@ -32,6 +33,7 @@ pub fn trial(suite: &'static str, plugins: &[&'static str]) -> Trial {
         suite,
         plugins: plugins.to_vec(),
         arguments: Vec::new(),
+        options: Vec::new(),
         variables: Vec::new(),
         older: false,
     }
@@ -42,6 +44,13 @@ impl Trial {
         let mut trial = self.clone();
         let arguments = arguments.iter().map(|word| (*word).to_owned());
         trial.arguments.extend(arguments);
+        trial
+    }
+
+    /// Options of `evenkeel run`.
+    pub fn options(&self, options: &[&'static str]) -> Trial {
+        let mut trial = self.clone();
+        trial.options.extend(options);
         trial
     }
 
@@ -94,7 +103,9 @@ impl Trial {
     pub fn slots_in(&self, slots: u32, suite: Suite) -> Seen {
         let words = self.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let command = suite.run_command(&["-j", &slots.to_string()], &words);
+        let slots = slots.to_string();
+        let options = [&["-j", &*slots], &*self.options].concat();
+        let command = suite.run_command(&options, &words);
         let seen = self.see(suite, command);
         let events = seen.suite.events();
         if !events.is_empty() {
@@ -309,9 +320,10 @@ fn gather(directory: &Path, prefix: &str, files: &mut BTreeMap<String, String>) 
         if ours || OTHERS.contains(&&*name) {
             continue;
         }
-        if entry.file_type().unwrap().is_dir() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
             gather(&entry.path(), &format!("{prefix}{name}/"), files);
-        } else {
+        } else if kind.is_file() {
             let text = fs::read(entry.path()).unwrap();
             files.insert(
                 format!("{prefix}{name}"),

@@ -15,7 +15,7 @@ fn parts_of_the_whole() {
     ] {
         let [plain, _, _] = trial("zoo", &[plugin])
             .with(arguments)
-            .variable("EVENKEEL_COLLECT", "whole")
+            .options(&["--collect", "whole"])
             .alike();
         assert!((10..20).contains(&plain.verdicts().len()));
     }

@@ -26,12 +26,16 @@ fn the_place_of_a_slot() {
     let [one, bare] = [&["xdist"][..], &[]].map(|plugins| trial("place", plugins).slots(1));
     one.ended.exits(0);
     assert_eq!(one.printed(test), "None None master False\n");
-    bare.report().blames(test, "error", &["fixture 'worker_id' not found"]);
+    bare.report()
+        .blames(test, "error", &["fixture 'worker_id' not found"]);
     for plugins in [&["xdist"][..], &[]] {
         let two = trial("place", plugins).slots(2);
         two.ended.exits(0);
         let place = two.printed(test);
-        assert!(["gw0 2 gw0 True\n", "gw1 2 gw1 True\n"].contains(&&*place), "{place}");
+        assert!(
+            ["gw0 2 gw0 True\n", "gw1 2 gw1 True\n"].contains(&&*place),
+            "{place}"
+        );
     }
 }
 

@@ -16,6 +16,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/__init__.py"),
     ),
     (
+        "basetemp.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/basetemp.py"),
+    ),
+    (
         "bytecode.py",
         include_str!("../../runners/pytest/evenkeel_pytest/bytecode.py"),
     ),
@@ -54,6 +58,10 @@ const FILES: &[(&str, &str)] = &[
     (
         "options.py",
         include_str!("../../runners/pytest/evenkeel_pytest/options.py"),
+    ),
+    (
+        "replay.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/replay.py"),
     ),
     (
         "reports.py",

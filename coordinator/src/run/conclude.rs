@@ -95,6 +95,17 @@ impl Run {
     pub(super) fn take_farewell(&mut self, shard: u32, ended: &ProcessEnded) {
         let state = &mut self.shards[shard as usize];
         let awaited = state.concluding;
+        let lost = match ended.cause {
+            EndCause::Finished | EndCause::Ended => false,
+            EndCause::Died
+            | EndCause::Deadline
+            | EndCause::Protocol
+            | EndCause::KilledFromOutside => true,
+        };
+        if lost && ended.farewell.is_none() && state.finish {
+            // Whoever concludes the run has to know that it has not heard of everything.
+            state.carried.push(String::new());
+        }
         if let Some(farewell) = &ended.farewell {
             if !farewell.carry.is_empty() {
                 state.carried.push(farewell.carry.clone());

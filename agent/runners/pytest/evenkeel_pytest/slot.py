@@ -11,7 +11,7 @@ import sys
 import pytest
 from _pytest.config import ConftestImportFailure
 
-from . import finish, groups, options, tee, whole, worker
+from . import finish, groups, options, replay, tee, whole, worker
 from .closing import CARRY_LIMIT, Closing
 from .conversation import BROKEN, Conversation
 from .fixtures import SharedSetup
@@ -52,6 +52,7 @@ class Slot:
         self.shared = SharedSetup()
         self.closing = Closing()
         self.streams = []  # what goes to them is kept, where pytest does not capture
+        self.kept = None  # all reports, where the process that concludes the run needs them
         self.reports = Reports()  # of the item that runs
         self.failures = 0
         self.looping = False
@@ -87,8 +88,12 @@ class Slot:
         self.whole = self.whole or self.run_wide.mode == "loadgroup"
         self.loader.group = groups.namer(self.run_wide.mode)
         config.pluginmanager.register(self.shared, "evenkeel-shared-setup")
-        if self.slots > 1 and not self.concludes:
+        worker.share_seeds(config, self.number, self.slots)
+        if self.concludes:
+            worker.stand_in(config)
+        elif self.slots > 1:
             worker.become(config, self.number, self.slots, self.given["private"])
+            self.kept = replay.Kept(config) if replay.wanted(config) else None
         yield
 
     @pytest.hookimpl(tryfirst=True)
@@ -116,6 +121,8 @@ class Slot:
     def pytest_collectreport(self, report):
         self.loader.heard(report)
         self.closing.count(report)
+        if self.kept is not None:
+            self.kept.add_collected(report)
 
     def pytest_warning_recorded(self, warning_message, nodeid):
         self.warned.add(warning_message, nodeid)
@@ -294,9 +301,11 @@ class Slot:
         self.reports = Reports()
         teardown.waited = 0
         teardown.make_room_for(item)
+        self.terminal.aside.heard = True
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
             self.stay_one()
+            self.terminal.aside.heard = False
             talk.receive(wait=False)
             if not self.enough(self.reports.failed() or bool(teardown.orphans)):
                 talk.await_grant(lease)  # before the case's end is told: what else is torn down is a part of it
@@ -339,7 +348,10 @@ class Slot:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report):
-        self.reports.add(report, self.config)
+        if not self.concludes:
+            self.reports.add(report, self.config)
+        if self.kept is not None:
+            self.kept.add(report)
         self.closing.count(report)
         if self.terminal.summarised:
             self.terminal.heard(report)
@@ -374,7 +386,8 @@ class Slot:
             return
         try:
             outcome.get_result()
-            self.terminal.summarise(exitstatus)
+            if self.kept is None:  # else the process that concludes the run has it all before it
+                self.terminal.summarise(exitstatus)
         except Exception as error:
             self.closing.fail_by(error, "pytest_sessionfinish")
             outcome.force_result([])
@@ -385,10 +398,12 @@ class Slot:
         session.exitstatus = 0
 
     def leave_carry(self, session):
-        carry = finish.carry(session, self.config) if finish.needed(self.config) else None
-        if carry is not None and len(carry) > CARRY_LIMIT:
+        if not finish.needed(self.config):
+            return
+        carry = finish.carry(session, self.config, self.kept and self.kept.take())
+        if len(carry) > CARRY_LIMIT:
             self.talk.say("warning", f"what plugins left for the end of the run is lost: {len(carry)} bytes are too many")
-            carry = None
+            return
         self.closing.carry = carry
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)

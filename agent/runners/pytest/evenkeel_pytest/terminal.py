@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from .tee import Tee
+from . import tee
 
 # pytest's own statuses at which it has a summary written: passed, failed, interrupted, usage error, no tests.
 SUMMARISED = (0, 1, 2, 4, 5)
@@ -20,13 +20,24 @@ _separator = re.compile(r"=+ (.+?) =+")
 _verdict = re.compile(r"(?:ERROR|FAIL):? +(.+)")
 
 
-class Void(io.TextIOBase):
-    """Where pytest's own talk goes."""
+class Aside(io.TextIOBase):
+    """Where pytest's own talk goes: nowhere, but for what is said while a test runs. That is part of the slot's output: a plugin
+    that ends its process then has said why."""
 
     encoding = "utf-8"
 
+    def __init__(self, below):
+        self.below = below
+        self.heard = False
+
     def write(self, text):
+        if self.heard:
+            self.below.write(text)
         return len(text)
+
+    def flush(self):
+        if self.heard:
+            self.below.flush()
 
 
 class Text(io.StringIO):
@@ -38,15 +49,16 @@ class Terminal:
         self.config = config
         self.reporter = config.pluginmanager.get_plugin("terminalreporter")
         self.writer = getattr(self.reporter, "_tw", None)
+        self.aside = Aside(None)
         self.summarised = False  # whether somebody wants to look at all reports at the end
-        self.printed = None  # standard output, from the end of the tests on
+        self.printed = []  # the standard streams, from the end of the tests on
         self.text = Text()
 
     def silence(self):
         """Keeps the reporter for those who ask for it, but neither hears it nor pays for it."""
         pluginmanager = self.config.pluginmanager
         if self.writer is not None:
-            self.writer._file = Void()
+            self.aside = self.writer._file = Aside(self.writer._file)
             self.writer.hasmarkup = False
         for reporter in (self.reporter, pluginmanager.get_plugin("terminalprogress")):
             if reporter is None:
@@ -74,7 +86,7 @@ class Terminal:
             self.writer._file = self.text
             self.reporter._numcollected = self.reporter._session.testscollected
         with contextlib.suppress(AttributeError, ValueError):  # not a stream of the usual kind
-            self.printed = Tee("stdout")
+            self.printed = tee.both()
 
     def summarise(self, exitstatus):
         """Calls the hook, as the reporter does behind all others at the end of the session."""
@@ -89,8 +101,8 @@ class Terminal:
         )
 
     def take_printed(self):
-        if self.printed is not None:
-            self.text.write(self.printed.take())
+        for stream in self.printed:
+            self.text.write(stream.take())
 
     def sections(self):
         """What was written, as (title, text)."""

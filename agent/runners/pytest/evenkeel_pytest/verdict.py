@@ -88,7 +88,7 @@ class Reports:
         """What they come to. `waited`: microseconds of the tear-down that were not the test's."""
         duration = 0.0
         phases = {}
-        failures, skipped, last = [], None, None
+        failures, skipped, last, repeated = [], None, None, []
         outcome = "passed"
         for report in self.list:
             said = report.outcome
@@ -102,6 +102,8 @@ class Reports:
                 continue  # a part of the test, whose own report comes too
             if said == "skipped":
                 skipped = report
+            elif said not in ("passed", "failed"):
+                repeated.append(report)  # by a plugin that runs failed tests again, and says that this failure does not count
             last = report
             took = getattr(report, "duration", 0.0)
             duration += took
@@ -118,6 +120,8 @@ class Reports:
         # Each report repeats the sections of those before it.
         if last is not None and last.sections:
             verdict.outputs = outputs(last.sections)
+        for number, report in enumerate(repeated, 1):
+            verdict.add_output(f"{report.outcome} {number}", report.longreprtext)
         if waited:
             duration -= waited / 1e6
             phases["teardown"] = phases.get("teardown", 0.0) - waited / 1e6
