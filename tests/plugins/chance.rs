@@ -116,7 +116,7 @@ fn benchmarks_run_at_one_slot_and_are_off_at_more() {
     };
     assert_eq!(names(&one), names(&plain));
     one.ended.says(&["benchmark: 2 tests", "Rounds"]);
-    for test in ["test_one.py::test_rounds", "test_two.py::test_rounds"] {
+    for test in ["test_one.py::test_speed", "test_two.py::test_speed"] {
         assert_eq!(one.printed(test), "rounds: 5\n");
         // As under pytest-xdist: the function is called once.
         assert_eq!(two.printed(test), "rounds: 1\n");

