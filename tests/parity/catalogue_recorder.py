@@ -1,0 +1,63 @@
+"""A pytest plugin that writes down what a test run comes to, as other plugins are told of it, and what the tests themselves
+log. Loaded by plain pytest and by slots alike; the records of each process are a file of JSON lines, in their order."""
+
+import json
+import os
+import re
+import sys
+
+_files = {}
+_surrogates = re.compile("[\ud800-\udfff]")  # halves of a character, which become U+FFFD in every report of Evenkeel
+
+
+def record(kind, **fields):
+    pid = os.getpid()
+    if pid not in _files:
+        _files[pid] = open(os.path.join(os.environ["CATALOGUE_RECORDS"], "%d.jsonl" % pid), "a", encoding="utf-8")
+    line = json.dumps(dict(fields, kind=kind), ensure_ascii=False)
+    _files[pid].write(_surrogates.sub("\ufffd", line) + "\n")
+    _files[pid].flush()
+
+
+def log(text):
+    """For tests and fixtures: a line that plain pytest and Evenkeel must write equally often and in the same order. What
+    begins with `session` or `package` happens once a process, or not at all where the process has no test for it."""
+    file = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]
+    record("log", file=file, source=sys._getframe(1).f_code.co_filename, text=text)
+
+
+def pytest_runtest_logreport(report):
+    record(
+        "report",
+        nodeid=report.nodeid,
+        when=report.when,
+        outcome=report.outcome,
+        type=type(report).__name__,
+        wasxfail=getattr(report, "wasxfail", None),
+        text=report.longreprtext,
+        sections=[list(section) for section in report.sections],
+        properties=[list(map(repr, pair)) for pair in report.user_properties],
+        location=list(report.location),
+    )
+
+
+def pytest_collectreport(report):
+    if report.outcome != "passed":
+        record("collect", nodeid=report.nodeid, outcome=report.outcome, text=report.longreprtext)
+
+
+def pytest_warning_recorded(warning_message, when, nodeid, location):
+    record(
+        "warning",
+        category=warning_message.category.__name__,
+        text=str(warning_message.message),
+        file=os.path.basename(warning_message.filename),
+        line=warning_message.lineno,
+        when=when,
+        nodeid=nodeid,
+    )
+
+
+def pytest_deselected(items):
+    for item in items:
+        record("deselected", nodeid=item.nodeid)
