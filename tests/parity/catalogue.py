@@ -22,6 +22,7 @@ import catalogue_compare  # noqa: E402
 from catalogue_compare import Comparison, Seen, exit_status  # noqa: E402
 
 PATIENCE = 120  # seconds for a command
+SHOWN, SHOWN_WIDTH = 20, 240  # lines and characters of what differs in a case
 STRANGE = ("PYTEST", "PYTHON", "EVENKEEL", "COV_", "TOX_")  # variables that would make this machine's runs other than the next one's
 STRANGE += ("CI", "BUILD_NUMBER", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLUMNS", "LINES")
 
@@ -199,7 +200,7 @@ def main():
     parser.add_argument("--slots", default="1,2")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-k", dest="part", default="")
-    parser.add_argument("--verbose", action="store_true", help="of a case that fails, show what the runs printed")
+    parser.add_argument("--verbose", action="store_true", help="show all that differs, and what the runs printed")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
     slots = [int(word) for word in options.slots.split(",")]
@@ -220,10 +221,11 @@ def main():
             for case, differences, printed in (result for run in runs for result in run.result()):
                 passed, failed = passed + (not differences), failed + bool(differences)
                 print(f"{'FAIL' if differences else 'ok  '} {case}", flush=True)
-                for line in differences:
-                    print("     " + line)
-                if differences and options.verbose:
-                    print("\n".join(printed))
+                if options.verbose:
+                    print("\n".join("     " + line for line in differences))
+                    print("\n".join(printed if differences else []))
+                else:
+                    print("".join(f"     {line[:SHOWN_WIDTH]}\n" for line in differences[:SHOWN]), end="", flush=True)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -14,7 +14,8 @@ a line `-- PATH --` (`-- PATH -> TARGET --` is a symbolic link). Settings:
     test: NODEID OUTCOME TEXT   this test's verdict and a part of its message; its reports are not compared
     apart: CHECK …           checks that do not apply
 
-A case without settings shares one run with its like: its files are put into a directory of its own.
+A case without settings and without a configuration file shares one run with its like: its files are put into a directory of
+its own.
 """
 
 import os
@@ -24,6 +25,7 @@ import shlex
 AREAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "catalogue")
 SETTING = re.compile(r"(pytest|env|cwd|plugin|versions|differs|exit|says|test|apart):(?: (.*))?$")
 FILE = re.compile(r"-- (\S+)(?: -> (\S+))? --$")
+CONFIGURATION = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "pytest.toml")
 
 
 class Case:
@@ -109,6 +111,7 @@ def read(path):
                     raise SystemExit(f"{path}:{number}: neither a setting nor a comment: {bare}")
                 case.set(setting[1], setting[2] or "")
     for case in cases:
+        case.alone = case.alone or any(name in case.files for name in CONFIGURATION)
         case.files = {path: "".join(lines).strip("\n") + "\n" for path, lines in case.files.items()}
         if (case.exit is not None or case.tests or case.apart) and not case.differs:
             raise SystemExit(f"{case} says that something differs, but not what")

@@ -222,7 +222,7 @@ class Comparison:
         return {f"{test['id']}#{test['occurrence']}" if test.get("occurrence") else test["id"]: test for test in tests}
 
     def verdicts(self):
-        seen = {key: test["outcome"] for key, test in self.tests().items()}
+        seen = {key: test["outcome"] for key, test in self.tests().items() if test["outcome"] != "not_run"}
         expected = {key: outcome for key, (outcome, _) in self.expected().items()}
         expected.update((key, outcome) for key, (outcome, _) in self.case.tests.items())
         yield from more_and_less(expected.items(), seen.items())
@@ -255,7 +255,7 @@ class Comparison:
         """What was captured is in Evenkeel's report, by stream."""
         tests = self.tests()
         for key, (_, reports) in self.expected().items():
-            sections = [report.get("sections", []) for report in reports if "subtest" not in report.get("type", "").lower()]
+            sections = [report["sections"] for report in reports if "subtest" not in report.get("type", "").lower()]
             if not sections or key not in tests or key in self.case.tests:
                 continue
             expected = [text for _, text in sections[-1] if text]
@@ -272,7 +272,9 @@ class Comparison:
 
         def merged(cases):
             tests, order = {}, ("passed", "skipped", "error", "failure")
-            for group, name, kind, _, properties in cases:
+            for group, name, kind, messages, properties in cases:
+                if kind == "skipped" and messages[0].startswith("not run"):
+                    continue  # plain pytest says nothing of what -x left out
                 kinds, all = tests.setdefault((group, name), ([], []))
                 if kinds and kind == "error" and kinds[-1] == "failure":
                     continue

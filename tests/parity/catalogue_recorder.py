@@ -43,7 +43,8 @@ def pytest_runtest_logreport(report):
 
 def pytest_collectreport(report):
     if report.outcome != "passed":
-        record("collect", nodeid=report.nodeid, outcome=report.outcome, text=report.longreprtext)
+        sections = [list(section) for section in report.sections]
+        record("collect", nodeid=report.nodeid, outcome=report.outcome, text=report.longreprtext, sections=sections)
 
 
 def pytest_warning_recorded(warning_message, when, nodeid, location):
