@@ -11,12 +11,13 @@ ODDITIES = (
     (re.compile(r"\b0x[0-9a-f]{6,}"), "0x"),
     (re.compile(r"pytest-of-\w+/pytest-\d+/"), "TMP/"),
     (re.compile(r"popen-gw\d+/"), ""),
+    (re.compile(r"\boldfd=\d+"), "oldfd"),
     (re.compile(r"\b\d+\.\d+ ?s\b"), "0 s"),
 )
 
 
-def plain_text(text, root):
-    text = text.replace(root, "ROOT")
+def plain_text(text, room):
+    text = text.replace(f"{room}/suite", "ROOT").replace(room, "ROOM")
     for pattern, instead in ODDITIES:
         text = pattern.sub(instead, text)
     return text
@@ -25,18 +26,18 @@ def plain_text(text, root):
 class Seen:
     """Everything that a run left: records by process, exit status, what it printed, JUnit, and Evenkeel's report."""
 
-    def __init__(self, root, status, printed, records, junit, report=None):
+    def __init__(self, room, status, printed, records, junit, report=None):
         self.status = status
-        self.printed = plain_text(printed, root)
+        self.printed = plain_text(printed, room)
         self.processes = []
         for name in sorted(os.listdir(records)):
             with open(os.path.join(records, name), encoding="utf-8") as lines:
-                self.processes.append([json.loads(plain_text(line, root)) for line in lines])
+                self.processes.append([json.loads(plain_text(line, room)) for line in lines])
         self.junit = list(junit_cases(junit)) if os.path.exists(junit) else None
         self.report = None
         if report and os.path.exists(report):
             with open(report, encoding="utf-8") as text:
-                self.report = json.loads(plain_text(text.read(), root))
+                self.report = json.loads(plain_text(text.read(), room))
 
     def all(self, kind):
         return [record for process in self.processes for record in process if record["kind"] == kind]
@@ -180,6 +181,8 @@ class Comparison:
                 yield f"{ours} instead of {plain}"
             return
         plain, ours = own(self.plain), own(self.ours)
+        for files in (plain, ours):
+            files.get("", []).sort()  # while no test ran
         for file in sorted({*plain, *ours}):
             if plain.get(file) != ours.get(file):
                 yield f"{file}: {ours.get(file)} instead of {plain.get(file)}"

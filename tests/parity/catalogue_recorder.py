@@ -7,15 +7,15 @@ import re
 import sys
 
 _files = {}
+_encode, _getpid = json.JSONEncoder(ensure_ascii=False).encode, os.getpid  # before some test replaces them
 _surrogates = re.compile("[\ud800-\udfff]")  # halves of a character, which become U+FFFD in every report of Evenkeel
 
 
 def record(kind, **fields):
-    pid = os.getpid()
+    pid = _getpid()
     if pid not in _files:
         _files[pid] = open(os.path.join(os.environ["CATALOGUE_RECORDS"], "%d.jsonl" % pid), "a", encoding="utf-8")
-    line = json.dumps(dict(fields, kind=kind), ensure_ascii=False)
-    _files[pid].write(_surrogates.sub("\ufffd", line) + "\n")
+    _files[pid].write(_surrogates.sub("\ufffd", _encode(dict(fields, kind=kind))) + "\n")
     _files[pid].flush()
 
 
