@@ -1,9 +1,10 @@
 """Runs each case of tests/parity/catalogue by plain pytest and by Evenkeel, and compares everything that shows.
 
-    catalogue.py --evenkeel target/release/evenkeel [--python PYTHON …] [--slots 1,2] [--jobs 2] [-k PART] [--verbose] [--self-test]
+    catalogue.py --evenkeel target/release/evenkeel [--python PYTHON …] [--slots 1,2] [--jobs 2] [-k PART] [--quick] [--verbose] [--self-test]
 
 catalogue_cases.py says how a case is written, catalogue_compare.py what is compared. Prints a line per case and Python, then
-`N passed, N failed`. With --self-test it plants differences instead, and fails where one of them goes unnoticed.
+`N passed, N failed`. --quick starts each interpreter once and forks it (warm.py), and runs what needs a run of its own with one of the
+numbers of slots only, in turn. With --self-test it plants differences instead, and fails where one of them goes unnoticed.
 """
 
 import argparse
@@ -27,7 +28,15 @@ STRANGE = ("PYTEST", "PYTHON", "EVENKEEL", "COV_", "TOX_")  # variables that wou
 STRANGE += ("CI", "BUILD_NUMBER", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLUMNS", "LINES")
 
 
+def surroundings():
+    """The environment of every command."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(STRANGE)}
+    return dict(kept, PYTHONHASHSEED="0", PYTHONPATH=HERE, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", COLUMNS="120")
+
+
 class Python:
+    warm = None  # a process that forks for each command
+
     def __init__(self, path):
         self.path = shutil.which(path) or path
         tell = "import pytest, sys; print(pytest.__version__, '%d.%d.%d' % sys.version_info[:3])"
@@ -43,6 +52,20 @@ class Python:
             self.modules[module] = bool(self.call(f"import importlib.util as i; print(i.find_spec({module!r}) or '')").strip())
         return self.modules[module]
 
+    def keep_warm(self, directory):
+        os.mkdir(directory)
+        command = [self.path, os.path.join(HERE, "warm.py"), directory]
+        self.warm = subprocess.Popen(command, env=surroundings(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.warm.stdout.readline()
+
+    def cool(self):
+        if self.warm:
+            self.warm.communicate()
+
+    def command(self, case):
+        own = any(name.startswith("PYTHON") and name != "PYTHONPATH" for name in case.environment)
+        return [os.path.join(self.warm.args[2], "python") if self.warm and not own else self.path, "-m", "pytest"]
+
     def takes(self, case):
         return (case.versions is None or self.version in case.versions) and all(map(self.has, case.plugins))
 
@@ -50,10 +73,11 @@ class Python:
 class Bench:
     """Where the runs take place."""
 
-    def __init__(self, scratch, evenkeel, slots):
+    def __init__(self, scratch, evenkeel, slots, quick):
         self.scratch = scratch
         self.evenkeel = evenkeel
         self.slots = slots
+        self.quick = quick
 
     def run(self, python, cases, arguments, case, slots, plant=""):
         """Cases beside each other, or one alone, on this many slots; none: by plain pytest."""
@@ -63,19 +87,11 @@ class Bench:
             os.mkdir(directory)
         for one in cases:
             one.write(root if one.alone else os.path.join(root, one.directory))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(STRANGE)}
-        environment.update(
-            CATALOGUE_RECORDS=records,
-            PYTHONPATH=os.pathsep.join([HERE, *([plant] if plant else [])]),
-            PYTHONHASHSEED="0",
-            PYTHONPYCACHEPREFIX=os.path.join(self.scratch, "pycache"),
-            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
-            COLUMNS="120",
-            TMPDIR=temporary,
-        )
-        environment.update(case.environment)
+        environment = dict(surroundings(), CATALOGUE_RECORDS=records, TMPDIR=temporary)
+        environment["PYTHONPATH"] += os.pathsep + plant if plant else ""
+        environment.update((name, value.replace("$PYTHONPATH", HERE)) for name, value in case.environment.items())
         junit, report = os.path.join(room, "junit.xml"), os.path.join(room, "report.json")
-        command = [python.path, "-m", "pytest", "-p", "catalogue_recorder"]
+        command = [*python.command(case), "-p", "catalogue_recorder"]
         if slots is None:
             command += ["--junitxml", junit]
         else:
@@ -95,11 +111,11 @@ class Bench:
         shutil.rmtree(room, ignore_errors=True)
         return seen
 
-    def alone(self, python, case):
+    def alone(self, python, case, number):
         """A case and what differs in it."""
         plain = self.run(python, [case], case.arguments, case, None)
         differences, printed = [], [plain.printed]
-        for slots in self.slots:
+        for slots in [self.slots[number % len(self.slots)]] if self.quick else self.slots:
             ours = self.run(python, [case], case.arguments, case, slots)
             printed.append(ours.printed)
             found = [*exit_status(case, plain, ours), *Comparison(case, plain, ours, slots).differences()]
@@ -202,6 +218,7 @@ def main():
     parser.add_argument("--slots", default="1,2")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-k", dest="part", default="")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="show all that differs, and what the runs printed")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
@@ -209,8 +226,10 @@ def main():
     chosen = [case for case in catalogue_cases.read_all() if options.part in str(case)]
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="ek-") as scratch, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        bench = Bench(scratch, os.path.abspath(options.evenkeel), slots)
-        for python in map(Python, options.python):
+        bench = Bench(scratch, os.path.abspath(options.evenkeel), slots, options.quick)
+        for number, python in enumerate(map(Python, options.python)):
+            if options.quick:
+                python.keep_warm(os.path.join(scratch, f"warm{number}"))
             print(f"# pytest {python.pytest}, Python {python.language}", flush=True)
             if options.self_test:
                 good, bad = self_test(bench, python)
@@ -219,7 +238,8 @@ def main():
             cases = [case for case in chosen if python.takes(case)]
             shared = [case for case in cases if not case.alone]
             runs = [pool.submit(bench.together, python, shared)] if shared else []
-            runs += [pool.submit(bench.alone, python, case) for case in cases if case.alone]
+            alone = [case for case in cases if case.alone]
+            runs += [pool.submit(bench.alone, python, case, number) for number, case in enumerate(alone)]
             for case, differences, printed in (result for run in runs for result in run.result()):
                 passed, failed = passed + (not differences), failed + bool(differences)
                 print(f"{'FAIL' if differences else 'ok  '} {case}", flush=True)
@@ -228,6 +248,7 @@ def main():
                     print("\n".join(printed if differences else []))
                 else:
                     print("".join(f"     {line[:SHOWN_WIDTH]}\n" for line in differences[:SHOWN]), end="", flush=True)
+            python.cool()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 
