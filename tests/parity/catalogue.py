@@ -96,7 +96,7 @@ class Bench:
             command += ["--junitxml", junit]
         else:
             state = os.path.join(room, "state")
-            ours = [self.evenkeel, "run", "-j", str(slots), "--state", state, "--junit", junit, "--json", report, "--color", "never", "--"]
+            ours = [self.evenkeel, "run", "-j", str(slots), "--state", state, "--junit", junit, "--json", report, "--color", "never", *case.options, "--"]
             command = ours + command + (["-p", "planted"] if plant else [])
         done = subprocess.run(
             command + arguments,
@@ -115,7 +115,8 @@ class Bench:
         """A case and what differs in it."""
         plain = self.run(python, [case], case.arguments, case, None)
         differences, printed = [], [plain.printed]
-        for slots in [self.slots[number % len(self.slots)]] if self.quick else self.slots:
+        numbers = [self.slots[number % len(self.slots)]] if self.quick else self.slots
+        for slots in [case.slots] if case.slots else numbers:
             ours = self.run(python, [case], case.arguments, case, slots)
             printed.append(ours.printed)
             found = [*exit_status(case, plain, ours), *Comparison(case, plain, ours, slots).differences()]

@@ -8,6 +8,8 @@ a line `-- PATH --` (`-- PATH -> TARGET --` is a symbolic link). Settings:
     cwd: DIRECTORY           where the command runs, below the suite
     plugin: MODULE           the case needs this one, and is left out where it is not installed
     versions: 8 9            the major versions of pytest that it is for
+    slots: 1                 the only number of slots that it is for
+    options: --collect whole   of Evenkeel
     differs: SENTENCE        Evenkeel documents another behaviour than plain pytest's. Then these say what must hold instead:
     exit: STATUS             Evenkeel's exit status
     says: TEXT               stands in what Evenkeel prints; may stand more than once
@@ -23,7 +25,7 @@ import re
 import shlex
 
 AREAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "catalogue")
-SETTING = re.compile(r"(pytest|env|cwd|plugin|versions|differs|exit|says|test|apart):(?: (.*))?$")
+SETTING = re.compile(r"(pytest|env|cwd|plugin|versions|slots|options|differs|exit|says|test|apart):(?: (.*))?$")
 FILE = re.compile(r"-- (\S+)(?: -> (\S+))? --$")
 CONFIGURATION = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "pytest.toml")
 
@@ -37,6 +39,8 @@ class Case:
         self.cwd = "."
         self.plugins = []
         self.versions = None
+        self.slots = None
+        self.options = []
         self.differs = None
         self.exit = None
         self.says = []
@@ -64,8 +68,10 @@ class Case:
             self.plugins.append(value)
         elif setting == "versions":
             self.versions = [int(word) for word in value.split()]
-        elif setting == "exit":
-            self.exit = int(value)
+        elif setting in ("exit", "slots"):
+            setattr(self, setting, int(value))
+        elif setting == "options":
+            self.options = value.split()
         elif setting == "says":
             self.says.append(value)
         elif setting == "test":

@@ -12,6 +12,8 @@ ODDITIES = (
     (re.compile(r"pytest-of-\w+/pytest-\d+/"), "TMP/"),
     (re.compile(r"popen-gw\d+/"), ""),
     (re.compile(r"\boldfd=\d+"), "oldfd"),
+    (re.compile(r"\bThread-\d+"), "Thread"),
+    (re.compile(r"(, )?\b(testrun_uid|worker_id)\b"), ""),  # fixtures that are there as under pytest-xdist
     (re.compile(r"\b\d+\.\d+ ?s\b"), "0 s"),
 )
 
@@ -121,22 +123,15 @@ class Comparison:
         yield from more_and_less(*self.field("outcome", "type", "wasxfail", "location"))
 
     def order(self):
-        """One slot keeps pytest's order; on more, each file does."""
+        """One slot keeps pytest's order. On more a file may be split; then each test keeps the order of its phases."""
         plain, ours = self.field("outcome")
         if self.slots > 1:
-            plain, ours = self.by_file(plain), self.by_file(ours)
+            plain, ours = (sorted(all, key=lambda report: report[0]) for all in (plain, ours))
         if sorted(plain) == sorted(ours):
             for left, right in zip(plain, ours):
                 if left != right:
                     yield f"{right} instead of {left}"
                     return
-
-    @staticmethod
-    def by_file(reports):
-        files = {}
-        for report in reports:
-            files.setdefault(file_of(report[0]), []).append(report)
-        return [report for file in sorted(files) for report in files[file]]
 
     def texts(self):
         yield from more_and_less(*self.field("text"))
@@ -163,47 +158,33 @@ class Comparison:
         yield from more_and_less(*({one for one in side if one[4] != "runtest"} for side in sides))
 
     def log(self):
-        shared = ("session", "package")
-
-        def own(seen):
-            files = {}
-            for record in seen.all("log"):
-                if not record["text"].startswith(shared):
-                    files.setdefault(record["file"], []).append(record["text"])
-            return files
-
-        def common(process):
-            return [record["text"] for record in process if record["kind"] == "log" and record["text"].startswith(shared)]
-
         if self.slots == 1:
             plain, ours = ([record["text"] for record in seen.all("log")] for seen in (self.plain, self.ours))
             if plain != ours:
                 yield f"{ours} instead of {plain}"
             return
-        plain, ours = own(self.plain), own(self.ours)
-        for files in (plain, ours):
-            files.get("", []).sort()  # while no test ran
-        for file in sorted({*plain, *ours}):
-            if plain.get(file) != ours.get(file):
-                yield f"{file}: {ours.get(file)} instead of {plain.get(file)}"
-        once = [text for process in self.plain.processes for text in common(process)]
-        seen = [common(process) for process in self.ours.processes]
-        if once and once not in seen and not any(seen):
-            yield f"never: {once}"
-        for texts in seen:
-            yield from (f"{text} more often in a process" for text in collections.Counter(texts) - collections.Counter(once))
-            for word in {text.split()[0] for text in texts}:
-                balance = [text.split()[1:2] for text in texts if text.split()[0] == word]
-                if balance.count(["up"]) != balance.count(["down"]):
-                    yield f"{word} goes up and not down, or twice: {texts}"
+        scopes = ("session", "package", "module", "class")
+        plain, ours = ([(record["file"], record["text"]) for record in seen.all("log")] for seen in (self.plain, self.ours))
+        yield from more_and_less(*([line for line in all if not line[1].startswith(scopes)] for all in (plain, ours)))
+        once = collections.Counter(text for _, text in plain if text.startswith(scopes))
+        for text in once:
+            if not any(text == line[1] for line in ours):
+                yield f"never: {text}"
+        for process in self.ours.processes:
+            seen = collections.Counter(record["text"] for record in process if record["kind"] == "log" and record["text"].startswith(scopes))
+            yield from (f"more often in a process: {text}" for text in seen - once)
+            for text, count in seen.items():
+                down = text.replace(" up", " down")
+                if " up" in text and once[text] == once[down] and seen[down] != count:
+                    yield f"up {count} and down {seen[down]} times: {text}"
 
     def expected(self):
         """Plain pytest's reports as one verdict for each test, in their order: docs/pytest.md, "What a test comes to"."""
         verdicts = {}
         for record in self.plain.all("collect"):
-            name = file_of(record["nodeid"]) or "."
-            if verdicts.get(name, ("",))[0] != "error":
-                verdicts[name] = ("error" if record["outcome"] == "failed" else "skipped", [record])
+            outcome, records = verdicts.get(record["nodeid"] or ".", ("skipped", []))
+            outcome = "error" if record["outcome"] == "failed" else outcome
+            verdicts[record["nodeid"] or "."] = (outcome, [*records, record])
         occurrence, last = {}, None
         for report in self.plain.all("report"):
             nodeid, subtest = report["nodeid"], "subtest" in report["type"].lower()
@@ -242,14 +223,14 @@ class Comparison:
             if test is None or key in self.case.tests:
                 continue
             for report in reports:
-                text = report["text"].strip()
-                if report["outcome"] == "failed" and "\n".join(text.split("\n")[1:]) not in test.get("detail", ""):
+                text = report["text"].strip("\n").rstrip()
+                if report["outcome"] == "failed" and text not in test.get("detail", ""):
                     yield f"{key} has the detail {test.get('detail')!r} and not {text!r}"
                 if report["outcome"] == "failed" and not test.get("message"):
                     yield f"{key} has no message"
             if test["outcome"] == "skipped":
                 reason = next((report for report in reports if report["outcome"] == "skipped"), None)
-                why = reason.get("wasxfail") or reason["text"] if reason else ""
+                why = (reason.get("wasxfail") or reason["text"]) if reason else ""
                 said = test.get("message", "")
                 if said.replace("xfail: ", "").replace("xfail", "") not in why.replace("\\'", "'"):
                     yield f"{key} is skipped because of {said!r} and not {why!r}"
@@ -261,8 +242,9 @@ class Comparison:
             sections = [report["sections"] for report in reports if "subtest" not in report.get("type", "").lower()]
             if not sections or key not in tests or key in self.case.tests:
                 continue
-            expected = [text for _, text in sections[-1] if text]
-            seen = [output["text"] for output in tests[key].get("output", [])]
+            titles = [(title.split()[1] if title.startswith("Captured ") else title, text) for title, text in sections[-1]]
+            expected = [told for told in titles if told[1]]
+            seen = [(output["name"], output["text"]) for output in tests[key].get("output", [])]
             if expected != seen:
                 yield f"{key} printed {seen!r} and not {expected!r}"
 

@@ -1,10 +1,13 @@
 """A pytest plugin that writes down what a test run comes to, as other plugins are told of it, and what the tests themselves
 log. Loaded by plain pytest and by slots alike; the records of each process are a file of JSON lines, in their order."""
 
+import io
 import json
 import os
 import re
 import sys
+
+from _pytest._io import TerminalWriter
 
 _files = {}
 _encode, _getpid = json.JSONEncoder(ensure_ascii=False).encode, os.getpid  # before some test replaces them
@@ -19,9 +22,18 @@ def record(kind, **fields):
     _files[pid].flush()
 
 
+def printed(report):
+    """The report as pytest prints it."""
+    file = io.StringIO()
+    writer = TerminalWriter(file)
+    writer.hasmarkup = False
+    report.toterminal(writer)
+    return file.getvalue()
+
+
 def log(text):
-    """For tests and fixtures: a line that plain pytest and Evenkeel must write equally often and in the same order. What
-    begins with `session` or `package` happens once a process, or not at all where the process has no test for it."""
+    """For tests and fixtures: a line that plain pytest and Evenkeel must write equally often, on one slot in the same order. What
+    begins with a scope (`session`, `package`, `module`, `class`) happens once a process, or not at all where it has no test for it."""
     file = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]
     record("log", file=file, source=sys._getframe(1).f_code.co_filename, text=text)
 
@@ -34,7 +46,7 @@ def pytest_runtest_logreport(report):
         outcome=report.outcome,
         type=type(report).__name__,
         wasxfail=getattr(report, "wasxfail", None),
-        text=report.longreprtext,
+        text=printed(report),
         sections=[list(section) for section in report.sections],
         properties=[list(map(repr, pair)) for pair in report.user_properties],
         location=list(report.location),
@@ -44,7 +56,7 @@ def pytest_runtest_logreport(report):
 def pytest_collectreport(report):
     if report.outcome != "passed":
         sections = [list(section) for section in report.sections]
-        record("collect", nodeid=report.nodeid, outcome=report.outcome, text=report.longreprtext, sections=sections)
+        record("collect", nodeid=report.nodeid, outcome=report.outcome, text=printed(report), sections=sections)
 
 
 def pytest_warning_recorded(warning_message, when, nodeid, location):
