@@ -46,13 +46,17 @@ def _clean_environment():
         environ["PYTHONPATH"] = os.pathsep.join(entries)
     else:
         environ.pop("PYTHONPATH", None)
-    for at in range(len(sys.argv) - 1):
-        if sys.argv[at : at + 2] == ["-p", "evenkeel_pytest"]:
-            del sys.argv[at : at + 2]  # pytest has taken its copy; a test that starts sys.argv again must not need us
-            break
+    sys.argv[:] = _without_us(sys.argv)  # pytest has taken its copy; a test that starts sys.argv again must not need us
     # Beside the socket, where the agent clears away.
     given["private"] = os.path.join(os.path.dirname(given["EVENKEEL_SOCKET"]), f"process-{os.getpid()}")
     return given
+
+
+def _without_us(words):
+    for at in range(len(words) - 1):
+        if tuple(words[at : at + 2]) == ("-p", "evenkeel_pytest"):
+            return words[:at] + words[at + 2 :]
+    return words
 
 
 _given = _clean_environment()
@@ -72,6 +76,8 @@ def pytest_addoption(parser, pluginmanager):
     wire, _wire = _wire, None
     if wire is not None:
         config = pluginmanager.get_plugin("pytestconfig")
+        params = config.invocation_params
+        config.invocation_params = type(params)(args=_without_us(params.args), plugins=params.plugins, dir=params.dir)
         slot = Slot(wire, config, _given)
         pluginmanager.register(slot, "evenkeel-slot")
         config.add_cleanup(slot.farewell)
