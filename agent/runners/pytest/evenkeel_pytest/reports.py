@@ -3,10 +3,29 @@
 Reads one report at a time. What several of them come to is verdict.py's. PYTEST_DONT_REWRITE
 """
 
+import io
+
 import pytest
+from _pytest._io import TerminalWriter
 from _pytest.config import filter_traceback
 
 from .text import clean, one_line
+
+
+def long_text(report):
+    """As pytest prints it. `longreprtext` is the same without the first line's indentation."""
+    file = io.StringIO()
+    writer = TerminalWriter(file)
+    writer.hasmarkup = False
+    report.toterminal(writer)
+    return file.getvalue().strip("\n").rstrip()
+
+
+def heading(report, several):
+    """Which part of a test its text is about: a phase, where it is one of several that failed, or a subtest."""
+    if is_subtest(report):
+        return clean(report.head_line or "a subtest")
+    return report.when if several else ""
 
 
 def headline(report):

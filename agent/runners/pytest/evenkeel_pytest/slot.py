@@ -17,7 +17,7 @@ from .conversation import BROKEN, Conversation
 from .fixtures import SharedSetup
 from .foreign import Watch
 from .loading import Loader
-from .reports import conftest_error
+from .reports import conftest_error, is_subtest
 from .teardown import Teardown
 from .terminal import Terminal
 from .text import dumps, one_line, trace
@@ -325,7 +325,7 @@ class Slot:
             verdict.add_output(stream.name, stream.take())
         self.end(lease, index, verdict)
         session = self.session
-        if session.shouldfail or session.shouldstop:
+        if (session.shouldfail or session.shouldstop) and not talk.full:
             reason = session.shouldfail or session.shouldstop
             self.give_up(f"pytest was told to stop after {case.id}: {reason}")
             raise session.Failed(reason) if session.shouldfail else session.Interrupted(reason)
@@ -352,6 +352,8 @@ class Slot:
             self.reports.add(report, self.config)
         if self.kept is not None:
             self.kept.add(report)
+        if is_subtest(report) and report.failed and self.failures + 1 == self.run_wide.limit:
+            self.session.shouldfail = "a subtest failed"  # by which pytest leaves out the rest of them
         self.closing.count(report)
         if self.terminal.summarised:
             self.terminal.heard(report)

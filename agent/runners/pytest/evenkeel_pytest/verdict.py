@@ -3,7 +3,7 @@
 No judgement is made here that pytest did not make: an outcome is what its reports say. PYTEST_DONT_REWRITE
 """
 
-from .reports import headline, is_subtest, outputs, skip_reason
+from .reports import heading, headline, is_subtest, long_text, outputs, skip_reason
 from .text import LINE_LIMIT, TEXT_LIMIT, cut, dumps
 
 FAILURES = ("failed", "error")
@@ -39,9 +39,8 @@ class Verdict:
             parts.append(f',"message":{dumps(self.message)}')
         details = [(heading, text) for heading, text in self.details if text]
         if details:
-            text = details[0][1]
-            if len(details) > 1:
-                text = "\n\n".join(f"---- {heading} ----\n{text}" for heading, text in details)
+            texts = (f"---- {heading} ----\n{text}" if heading else text for heading, text in details)
+            text = "\n\n".join(texts)
             parts.append(f',"detail":{dumps(cut(text, limit))}')
         if self.outputs:
             told = [dict(output, text=cut(output["text"], limit)) for output in self.outputs]
@@ -114,7 +113,8 @@ class Reports:
             verdict = Verdict(outcome)
         if failures:
             verdict.message = headline(failures[0])
-            verdict.details = [(report.when, report.longreprtext) for report in failures]
+            several = len(failures) > 1
+            verdict.details = [(heading(report, several), long_text(report)) for report in failures]
         if last is None and not failures:
             verdict = Verdict("error", "pytest reported nothing on this test")
         # Each report repeats the sections of those before it.
