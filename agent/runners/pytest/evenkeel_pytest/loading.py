@@ -6,15 +6,18 @@ Owns the way from a unit's nodes to its cases. Which of them run is the lease's.
 import pytest
 from _pytest import runner as pytest_runner
 
-from .reports import headline, outputs, skip_reason
+from .reports import headline, long_text, outputs, skip_reason
 from .text import clean, one_line, trace
 from .units import Case
 from .verdict import Verdict
+from .walk import namesakes
 from .wire import now
 
 
 class Loader:
-    def __init__(self):
+    def __init__(self, units):
+        self.units = units  # by name, in pytest's order
+        self.namesakes = None  # unit -> those before it whose modules have the same name
         self.unit = None  # the one at work
         self.group = None  # names the group of an item; set when the options are known
         self.loaded = False  # whether a unit was
@@ -32,38 +35,49 @@ class Loader:
     def load(self, session, unit):
         """Collects the unit's items by way of the hook, so that whatever plugins wrap around collection (filters for warnings,
         log files) is around this too; the slot's implementation of it calls `collect`."""
+        for elder in self.elders(session.config, unit):
+            if not elder.loaded:
+                self.load(session, elder)
         started = now()
+        unit.loaded = True
         self.unit = unit
         self.trouble = []
-        items, broken = [], None
+        items, broken = [], None  # a line and a text
         try:
             if unit.nodes:
                 session.config.hook.pytest_collection(session=session)
                 items = session.items
             elif not unit.reports:
-                broken = f"there is no unit {unit.name} here"
+                text = f"there is no unit {unit.name} here"
+                broken = (text, text)
         except pytest.exit.Exception:
             raise  # ends plain pytest too; the agent takes it for an error of this unit
         except (pytest.UsageError, session.Failed) as error:
-            broken = "\n".join(map(str, error.args))
+            text = "\n".join(map(str, error.args))
+            broken = (one_line(text), text)
         except (Exception, SystemExit) as error:
-            broken = trace(error)
+            broken = (one_line(f"{type(error).__name__}: {error}"), trace(error))
         unit.cases = self.cases(unit, unit.reports + self.take_trouble(), items, broken)
         unit.load_us = now() - started
 
+    def elders(self, config, unit):
+        """Units that are to be loaded before this one. Of several modules with one name pytest loads the first, and complains of the
+        others; which is the first must not depend on what a process is given."""
+        if self.namesakes is None:
+            self.namesakes = namesakes(self.units.values()) if config.getoption("importmode") != "importlib" else {}
+        return self.namesakes.get(unit, ())
+
     def cases(self, unit, reports, items, broken):
         cases = []
-        failed = [report for report in reports if report.failed]
-        skipped = [report for report in reports if report.skipped]
-        if failed or broken is not None:
-            details = [(clean(report.nodeid), report.longreprtext) for report in failed]
-            message = headline(failed[0]) if failed else one_line(broken.strip().split("\n")[-1])
-            if broken is not None:
-                details.append(("loading", broken))
-            told = [output for report in failed for output in outputs(report.sections)]
-            cases.append(Case(unit.name, 0, None, Verdict("error", message, details, told)))
-        elif skipped:
-            cases.append(Case(unit.name, 0, None, Verdict("skipped", skip_reason(skipped[0]))))
+        told = {}
+        own = {node.nodeid for node in unit.nodes}
+        for report in reports:
+            name = unit.name if report.nodeid in own else clean(report.nodeid) or "."
+            told.setdefault(name, []).append(report)
+        if broken is not None:
+            told.setdefault(unit.name, [])
+        for name, about in told.items():
+            cases.append(Case(name, 0, None, self.word(about, broken if name == unit.name else None)))
         seen = {case.id: 1 for case in cases}
         for item in items:
             id = clean(item.nodeid)
@@ -71,6 +85,18 @@ class Loader:
             seen[id] = n + 1
             cases.append(Case(id, n, item, group=self.group(item)))
         return cases
+
+    @staticmethod
+    def word(reports, broken):
+        """The verdict on what could not be collected: a unit, or a class in it."""
+        failed = [report for report in reports if report.failed]
+        if not failed and broken is None:
+            return Verdict("skipped", skip_reason(reports[0]))
+        message = headline(failed[0]) if failed else broken[0]
+        details = [("" if len(failed) == 1 else clean(report.nodeid), long_text(report)) for report in failed]
+        if broken is not None:
+            details.append(("loading" if failed else "", broken[1]))
+        return Verdict("error", message, details, [output for report in failed for output in outputs(report.sections)])
 
     def collect(self, session):
         getattr(session, "_collection_cache", {}).clear()

@@ -66,6 +66,7 @@ class RunWide:
         if getattr(option, "xmlpath", None):
             self.told["junit"] = clean(os.path.expanduser(os.path.expandvars(option.xmlpath)))
             option.xmlpath = None
+        self.junit_prefix = getattr(option, "junitprefix", None)
         self.take_durations(option)
         self.mode = self.take_distribution(option)
         if option.capture == "no":

@@ -64,9 +64,9 @@ def outputs(sections):
         if not text:
             continue
         words = title.split()
-        if len(words) == 3 and words[0] == "Captured":
+        if len(words) in (2, 3) and words[0] == "Captured":  # of a collector there is no phase
             output = {"name": words[1], "text": text}
-            if words[2] != "call":
+            if words[2:] not in ([], ["call"]):
                 output["phase"] = words[2]
         else:
             output = {"name": clean(title), "text": text}

@@ -44,7 +44,7 @@ class Slot:
         self.whole = given.get("EVENKEEL_COLLECT") == "whole"
         self.run_wide = None
         self.walk = Walk()
-        self.loader = Loader()
+        self.loader = Loader(self.walk.units)
         self.talk = Conversation(wire, self.walk.units, lambda: self.session._setupstate.teardown_exact(None))
         self.teardown = None  # made with the loop, when there is a session to tear down
         self.terminal = None
@@ -251,7 +251,8 @@ class Slot:
             lease.cases = self.last_word(unit)
         lease.limit = len(lease.cases)
         tail = "" if instead is None else f',"instead":{dumps(instead)}'
-        talk.push_list(f'{{"event":"declare","lease":{number},"cases":[', (case.describe() for case in lease.cases), tail)
+        prefix = self.run_wide.junit_prefix
+        talk.push_list(f'{{"event":"declare","lease":{number},"cases":[', (case.describe(prefix) for case in lease.cases), tail)
         for start in lease.revokes:
             talk.give_back(lease, start)
         talk.receive(wait=False)

@@ -20,6 +20,7 @@ class Unit:
         self.names = []  # what the command picks from the file behind `::`; empty: everything
         self.reports = []  # what went wrong on the walk already, for a directory
         self.cases = None  # what it holds, kept while more leases on it are to be expected
+        self.loaded = False  # whether it was, in this process
         self.whole = False  # whether its cases were found before there were leases; then they are kept for good
         self.load_us = 0
 
@@ -36,22 +37,22 @@ class Case:
         self.verdict = verdict
         self.group = group  # what it must stay together with
 
-    def describe(self):
+    def describe(self, prefix=None):
         """As declared, with the names that pytest's own JUnit report would give it."""
         id = self.id
         entry = f'{{"id":{dumps(id)}'
         if self.n:
             entry += f',"n":{self.n}'
-        if self.item is None:
-            return entry + "}"
         if self.group is not None:
             entry += f',"group":{dumps(self.group)}'
         base, bracket, parameters = id.partition("[")
         place, *names = base.split("::")
-        if names:
-            place = place[:-3] if place.endswith(".py") else place
-            place = ".".join([place.replace("/", "."), *names[:-1]])
-            entry += f',"name":{dumps(names[-1] + bracket + parameters)},"class":{dumps(place)}'
+        place = place[:-3] if place.endswith(".py") else place
+        names = [place.replace("/", "."), *names]
+        group = ".".join(names[:-1] if prefix is None else [prefix, *names[:-1]])
+        entry += f',"name":{dumps(names[-1] + bracket + parameters)},"class":{dumps(group)}'
+        if self.item is None:
+            return entry + "}"
         try:
             file, line, _ = self.item.location
         except Exception:  # an item that cannot say where it is; pytest will tell in its own way when it runs

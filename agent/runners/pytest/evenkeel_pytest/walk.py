@@ -5,12 +5,37 @@ unit is found by loading.py, when the agent wants it run. PYTEST_DONT_REWRITE
 """
 
 import inspect
+import os
 
 import pytest
 from _pytest import main as pytest_main
 
 from .text import clean
 from .units import Unit
+
+
+def module_name(path):
+    """As pytest makes it where it puts a directory into the search path: with the packages that the file is in."""
+    name, directory = os.path.basename(path), os.path.dirname(path)
+    while os.path.isfile(os.path.join(directory, "__init__.py")):
+        name = os.path.join(os.path.basename(directory), name)
+        directory = os.path.dirname(directory)
+    return name
+
+
+def namesakes(units):
+    """For units whose modules have one name, those before them that have it too."""
+    by_file, by_module = {}, {}
+    for unit in units:
+        if unit.path.endswith(".py") and os.path.basename(unit.path) != "conftest.py":  # of which pytest keeps many apart
+            by_file.setdefault(os.path.basename(unit.path), []).append(unit)
+    elders = {}
+    for same in by_file.values():
+        for unit in same if len(same) > 1 else ():
+            before = by_module.setdefault(module_name(unit.path), [])
+            elders[unit] = list(before)
+            before.append(unit)
+    return elders
 
 
 class Muted:
