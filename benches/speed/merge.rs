@@ -99,6 +99,7 @@ fn record() -> Record {
         ..Default::default()
     };
     apply(Body::Listed(l::Listed {
+        more: false,
         units: (0..UNITS).map(unit).collect(),
     }));
     for number in 0..UNITS {

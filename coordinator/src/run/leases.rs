@@ -39,9 +39,16 @@ impl Run {
             }
         }
         self.take_back(now);
-        let more = (self.dispatcher.is_waiting() || !self.is_listed())
-            && self.record.stopped.is_none()
-            && !self.over;
+        if self
+            .shards
+            .iter()
+            .all(|shard| shard.told_idle || !shard.ready || shard.gone)
+        {
+            return;
+        }
+        let more = self.record.stopped.is_none()
+            && !self.over
+            && (self.dispatcher.is_waiting() || !self.is_listed() || self.might_split(now));
         for shard in 0..self.shards.len() as u32 {
             let state = &self.shards[shard as usize];
             if !more && state.ready && !state.gone && !state.told_idle {

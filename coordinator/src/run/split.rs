@@ -245,6 +245,24 @@ impl Run {
             })
     }
 
+    /// Whether so much is left of a running unit that some of it may still move to a slot that has ended its own work. Such a
+    /// slot is not told to let go of what its tests share.
+    pub(super) fn might_split(&self, now: Micros) -> bool {
+        let worth = |shard: u32, left: &Left| {
+            let work = self.live_work(shard, left.lease);
+            let unit = work.map(|work| self.works[work as usize].unit);
+            let rest = left.total - left.residue;
+            unit.is_some_and(|unit| rest > self.setup_of(unit) + WORTH + WORTH)
+        };
+        let coming = self.shards.iter().any(|shard| shard.revoking.is_some());
+        self.settings.script.is_none()
+            && self.serving() > 1
+            && (coming
+                || (0..self.shards.len() as u32)
+                    .filter_map(|shard| Some((shard, self.left(shard, now)?)))
+                    .any(|(shard, left)| worth(shard, &left)))
+    }
+
     /// Whether some running lease has cases that might move.
     pub(super) fn has_unstarted(&self) -> bool {
         self.shards.iter().any(|state| {

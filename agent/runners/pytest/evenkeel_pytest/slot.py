@@ -295,7 +295,7 @@ class Slot:
             return
         if index + 1 < lease.limit:
             nextitem = lease.cases[index + 1].item
-        elif talk.stopping and not talk.queue:
+        elif (talk.idle or talk.stopping) and not talk.queue:
             nextitem = None
         else:
             nextitem = teardown.ahead
