@@ -100,7 +100,8 @@ impl Run {
         state.place.declared?;
         let &(lease, work) = state.leases.front()?;
         let work = &self.works[work as usize];
-        if state.gone || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
+        let over = state.gone || state.waiting;
+        if over || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
             return None;
         }
         let cases = &self.record.lease(lease)?.cases;
@@ -271,6 +272,7 @@ impl Run {
                 .front()
                 .and_then(|(lease, _)| self.record.lease(*lease));
             state.place.declared.is_some()
+                && !state.waiting
                 && state.revoking.is_none()
                 && lease.is_some_and(|lease| lease.cases.len() > state.place.done as usize + 1)
         })
