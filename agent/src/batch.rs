@@ -92,6 +92,7 @@ fn text_weight(fact: &v1::Fact) -> usize {
             text.message.len()
                 + text.detail.len()
                 + text.output.iter().map(|o| o.text.len()).sum::<usize>()
+                + text.property.iter().map(|p| p.value.len()).sum::<usize>()
         }
         Some(v1::fact::Body::Declared(declared)) => declared.cases.len() * 64,
         Some(v1::fact::Body::Listed(listed)) => listed.units.len() * 64,

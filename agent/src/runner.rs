@@ -240,6 +240,8 @@ pub(crate) struct End {
     pub detail: String,
     #[serde(default)]
     pub output: Vec<Output>,
+    #[serde(default)]
+    pub properties: Vec<(String, String)>,
     #[serde(default, rename = "phases_us")]
     pub _phases_us: BTreeMap<String, u64>,
 }

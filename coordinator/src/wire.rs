@@ -227,7 +227,7 @@ fn level(value: i32) -> Result<Level, WireError> {
     }
 }
 
-fn case_text(text: v1::CaseText) -> CaseText {
+pub(crate) fn case_text(text: v1::CaseText) -> CaseText {
     CaseText {
         message: text.message,
         detail: text.detail,
@@ -235,6 +235,11 @@ fn case_text(text: v1::CaseText) -> CaseText {
             .output
             .into_iter()
             .map(|output| (output.name, output.text))
+            .collect(),
+        properties: text
+            .property
+            .into_iter()
+            .map(|property| (property.name, property.value))
             .collect(),
     }
 }
@@ -247,6 +252,11 @@ pub(crate) fn case_text_out(text: CaseText) -> v1::CaseText {
             .output
             .into_iter()
             .map(|(name, text)| v1::Output { name, text })
+            .collect(),
+        property: text
+            .properties
+            .into_iter()
+            .map(|(name, value)| v1::Property { name, value })
             .collect(),
     }
 }

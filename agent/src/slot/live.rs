@@ -683,7 +683,14 @@ impl Live {
         let held = self.begun(end.lease)?;
         held.done[end.case as usize] = true;
         held.left -= 1;
-        let silent = end.message.is_empty() && end.detail.is_empty() && end.output.is_empty();
+        let silent = end.message.is_empty()
+            && end.detail.is_empty()
+            && end.output.is_empty()
+            && end.properties.is_empty();
+        let property = end
+            .properties
+            .into_iter()
+            .map(|(name, value)| v1::Property { name, value });
         let output = end.output.into_iter().map(|output| v1::Output {
             name: output.name,
             text: output.text,
@@ -692,6 +699,7 @@ impl Live {
             message: end.message,
             detail: end.detail,
             output: output.collect(),
+            property: property.collect(),
         });
         let ended = v1::CaseEnded {
             lease: end.lease,

@@ -149,6 +149,14 @@ struct Test<'a> {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     output: Vec<Output>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    properties: Vec<Property>,
+}
+
+#[derive(Serialize)]
+struct Property {
+    name: String,
+    value: String,
 }
 
 #[derive(Serialize)]
@@ -293,6 +301,7 @@ fn tests(
                     message: &reason,
                     detail: String::new(),
                     output: Vec::new(),
+                    properties: Vec::new(),
                 })
             }
         })
@@ -336,6 +345,11 @@ fn test<'a>(
             .output
             .into_iter()
             .map(|(name, text)| Output { name, text })
+            .collect(),
+        properties: text
+            .properties
+            .into_iter()
+            .map(|(name, value)| Property { name, value })
             .collect(),
     }
 }

@@ -183,6 +183,9 @@ impl RecordSource<'_> {
         report.system_out = (!out.is_empty()).then_some(Cow::Owned(out));
         report.system_err = (!err.is_empty()).then_some(Cow::Owned(err));
         report.properties = self.properties(last, attempts.len() + 1);
+        let own = text.properties.into_iter();
+        let own = own.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
+        report.properties.extend(own);
         report.reruns = attempts
             .into_iter()
             .map(|attempt| self.rerun(attempt))

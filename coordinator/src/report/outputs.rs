@@ -27,9 +27,8 @@ impl Outputs {
     /// The text behind a reference. What is missing or damaged is said in its place: a report is still a report.
     pub fn read(&self, reference: &TextRef) -> CaseText {
         self.try_read(reference).unwrap_or_else(|reason| CaseText {
-            message: String::new(),
             detail: format!("[evenkeel: the stored output cannot be read: {reason}]"),
-            output: Vec::new(),
+            ..CaseText::default()
         })
     }
 
@@ -42,14 +41,6 @@ impl Outputs {
             return Err("its digest does not match".to_owned());
         }
         let text = v1::CaseText::decode(&bytes[..]).map_err(|error| error.to_string())?;
-        Ok(CaseText {
-            message: text.message,
-            detail: text.detail,
-            output: text
-                .output
-                .into_iter()
-                .map(|output| (output.name, output.text))
-                .collect(),
-        })
+        Ok(crate::wire::case_text(text))
     }
 }

@@ -216,6 +216,7 @@ pub struct CaseText {
     pub message: String,
     pub detail: String,
     pub output: Vec<(String, String)>,
+    pub properties: Vec<(String, String)>,
 }
 
 /// What the shell has to do, in this order.

@@ -517,6 +517,7 @@ impl Run {
                     ended.stderr_tail.clone(),
                 )]
             },
+            properties: Vec::new(),
         };
         let outside = ended.cause == EndCause::KilledFromOutside;
         if let Some((case, started)) = running {

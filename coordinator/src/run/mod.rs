@@ -565,21 +565,11 @@ impl Run {
 
     /// Keeps the texts of an attempt outside the ledger; equal ones once.
     fn keep_text(&mut self, text: &CaseText) -> Vec<u8> {
-        if text.detail.is_empty() && text.output.is_empty() {
+        if text.detail.is_empty() && text.output.is_empty() && text.properties.is_empty() {
             return Vec::new();
         }
-        let message = evenkeel_proto::v1::CaseText {
-            message: String::new(),
-            detail: text.detail.clone(),
-            output: text
-                .output
-                .iter()
-                .map(|(name, text)| evenkeel_proto::v1::Output {
-                    name: name.clone(),
-                    text: text.clone(),
-                })
-                .collect(),
-        };
+        let mut message = crate::wire::case_text_out(text.clone());
+        message.message.clear(); // it is in the ledger
         let bytes = message.encode_to_vec();
         let digest = *blake3::hash(&bytes).as_bytes();
         let length = u32::try_from(bytes.len()).expect("the wire bounds a message far below 4 GiB");

@@ -3,6 +3,7 @@
 Reads one report at a time. What several of them come to is verdict.py's. PYTEST_DONT_REWRITE
 """
 
+import contextlib
 import io
 
 import pytest
@@ -71,6 +72,16 @@ def outputs(sections):
         else:
             output = {"name": clean(title), "text": text}
         result.append(output)
+    return result
+
+
+def properties(report):
+    """What was noted of the test by `record_property`. Anything can stand there; what is no pair of texts is left out."""
+    result = []
+    for entry in getattr(report, "user_properties", ()):
+        with contextlib.suppress(Exception):
+            name, value = entry
+            result.append((str(name), str(value)))
     return result
 
 

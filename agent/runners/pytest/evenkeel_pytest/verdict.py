@@ -3,7 +3,7 @@
 No judgement is made here that pytest did not make: an outcome is what its reports say. PYTEST_DONT_REWRITE
 """
 
-from .reports import heading, headline, is_subtest, long_text, outputs, skip_reason
+from .reports import heading, headline, is_subtest, long_text, outputs, properties, skip_reason
 from .text import LINE_LIMIT, TEXT_LIMIT, cut, dumps
 
 FAILURES = ("failed", "error")
@@ -11,15 +11,16 @@ WORTH_TELLING = 1000  # microseconds of set-up or tear-down from which the phase
 
 
 class Verdict:
-    __slots__ = ("outcome", "message", "details", "outputs", "duration", "phases")
+    __slots__ = ("outcome", "message", "details", "outputs", "duration", "phases", "properties")
 
-    def __init__(self, outcome, message="", details=(), outputs=(), duration=0, phases=None):
+    def __init__(self, outcome, message="", details=(), outputs=(), duration=0, phases=None, properties=()):
         self.outcome = outcome
         self.message = message
         self.details = details  # (heading, text)
         self.outputs = outputs
         self.duration = duration  # microseconds, as are the phases
         self.phases = phases
+        self.properties = properties  # (name, value), texts
 
     def charge(self, heading, message, text):
         """Adds an error that came from around the test."""
@@ -45,6 +46,9 @@ class Verdict:
         if self.outputs:
             told = [dict(output, text=cut(output["text"], limit)) for output in self.outputs]
             parts.append(f',"output":{dumps(told)}')
+        if self.properties:
+            told = [(cut(name, limit), cut(value, limit)) for name, value in self.properties]
+            parts.append(f',"properties":{dumps(told)}')
         if self.phases:
             parts.append(f',"phases_us":{dumps(self.phases)}')
         return "".join(parts)
@@ -59,7 +63,7 @@ class Verdict:
         if len(line) * 4 > LINE_LIMIT and len(line.encode("utf-8")) > LINE_LIMIT:
             line = head + self.fields(TEXT_LIMIT // 32) + "}\n"
             if len(line.encode("utf-8")) > LINE_LIMIT:
-                self.outputs, self.details = (), [("", "[left out by Evenkeel: too long]")]
+                self.outputs, self.properties, self.details = (), (), [("", "[left out by Evenkeel: too long]")]
                 line = head + self.fields() + "}\n"
         return line
 
@@ -122,6 +126,8 @@ class Reports:
             verdict.outputs = outputs(last.sections)
         for number, report in enumerate(repeated, 1):
             verdict.add_output(f"{report.outcome} {number}", report.longreprtext)
+        if last is not None:
+            verdict.properties = properties(last)
         if waited:
             duration -= waited / 1e6
             phases["teardown"] = phases.get("teardown", 0.0) - waited / 1e6
