@@ -42,6 +42,13 @@ class Hooks:
         pass
 
 
+class WorkerInput(dict):
+    """What a controller tells a worker. Suites have their own pytest_configure_node add to it, which nobody calls before the tests."""
+
+    def __missing__(self, key):
+        raise KeyError(f"no controller has set {key!r}: under Evenkeel pytest_configure_node is called when all tests are done")
+
+
 def stand_in(config):
     """For pytest-xdist, under the name of its module: where plugins ask by that of the package, they go on to import it."""
     if not config.pluginmanager.hasplugin("xdist"):
@@ -83,7 +90,7 @@ def told_seeds(config):
 
 def workerinput(config, number, slots):
     """What xdist's controller gives each worker, and what plugins add to it there."""
-    values = {"workerid": f"gw{number}", "workercount": slots, "mainargv": list(sys.argv)}
+    values = WorkerInput(workerid=f"gw{number}", workercount=slots, mainargv=list(sys.argv))
     values["testrunuid"] = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
     values.update(told_seeds(config))
     values.update(coverage.workerinput(config))
