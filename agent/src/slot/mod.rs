@@ -3,6 +3,8 @@
 //! The slot's task owns everything here. It keeps the process's next unit at hand, turns the process's events
 //! into facts (see [`live`]), watches deadlines, and says how the process ended when it does.
 
+mod ending;
+mod events;
 mod grant;
 mod live;
 
