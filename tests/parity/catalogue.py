@@ -1,6 +1,6 @@
 """Runs each case of tests/parity/catalogue by plain pytest and by Evenkeel, and compares everything that shows.
 
-    catalogue.py --evenkeel target/release/evenkeel [--python PYTHON …] [--slots 1,2] [--jobs 2] [-k PART] [--quick] [--verbose] [--self-test]
+    catalogue.py --evenkeel target/release/evenkeel [--python PYTHON …] [--slots 1,2] [--jobs 2] [-k PART …] [--quick] [--verbose] [--self-test]
 
 catalogue_cases.py says how a case is written, catalogue_compare.py what is compared. Prints a line per case and Python, then
 `N passed, N failed`. --quick starts each interpreter once and forks it (warm.py), and runs what needs a run of its own with one of the
@@ -218,13 +218,13 @@ def main():
     parser.add_argument("--python", nargs="+", default=[sys.executable])
     parser.add_argument("--slots", default="1,2")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("-k", dest="part", default="")
+    parser.add_argument("-k", nargs="+", dest="parts", default=[""], help="cases with one of these in `area: name`")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="show all that differs, and what the runs printed")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
     slots = [int(word) for word in options.slots.split(",")]
-    chosen = [case for case in catalogue_cases.read_all() if options.part in str(case)]
+    chosen = [case for case in catalogue_cases.read_all() if any(part in str(case) for part in options.parts)]
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="ek-") as scratch, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         bench = Bench(scratch, os.path.abspath(options.evenkeel), slots, options.quick)

@@ -53,9 +53,7 @@ class Seen:
             return path.replace("ROOT/", "").startswith(directory + "/")
 
         def belongs(record):
-            if record["kind"] == "log":
-                return mine(record["source"]) or mine(record["file"])
-            return mine(record["nodeid"])
+            return mine(record["source"] if record["kind"] == "log" else record["nodeid"])
 
         other.processes = [[record for record in process if belongs(record)] for process in self.processes]
         if self.junit is not None:
