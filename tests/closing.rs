@@ -74,10 +74,32 @@ def held():
             "def pytest_unconfigure(): raise KeyError('left over')\n",
             &["pytest_unconfigure: KeyError: 'left over'"],
         ),
+        (
+            "def pytest_configure(config): config.add_cleanup(lambda: 1 / 0)\n",
+            &["ZeroDivisionError"],
+        ),
     ] {
         let suite = suite(conftest);
         for slots in ["1", "2"] {
             suite.pytest(&["-j", slots], &[]).exits(1).says(words);
+        }
+    }
+}
+
+#[test]
+fn to_leave_by_exit_at_the_end_is_no_crash() {
+    for (conftest, code) in [
+        ("import os\ndef pytest_unconfigure(): os._exit(0)\n", 0),
+        (
+            "import os\ndef pytest_sessionfinish(exitstatus): os._exit(exitstatus)\n",
+            0,
+        ),
+        ("import os\ndef pytest_sessionfinish(): os._exit(9)\n", 1),
+        ("import sys\ndef pytest_unconfigure(): sys.exit(0)\n", 0),
+    ] {
+        let suite = suite(conftest);
+        for slots in ["1", "2"] {
+            suite.pytest(&["-j", slots], &[]).exits(code);
         }
     }
 }

@@ -80,5 +80,9 @@ def pytest_addoption(parser, pluginmanager):
         config.invocation_params = type(params)(args=_without_us(params.args), plugins=params.plugins, dir=params.dir)
         slot = Slot(wire, config, _given)
         pluginmanager.register(slot, "evenkeel-slot")
-        config.add_cleanup(slot.farewell)
+        stack = getattr(config, "_cleanup_stack", None)  # pytest 8
+        if stack is not None:
+            stack.push(slot.leave)
+        else:
+            config.add_cleanup(slot.farewell)
         atexit.register(slot.farewell)

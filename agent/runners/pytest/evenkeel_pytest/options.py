@@ -69,7 +69,7 @@ class RunWide:
         self.junit_prefix = getattr(option, "junitprefix", None)
         self.take_durations(option)
         self.mode = self.take_distribution(option)
-        if option.capture == "no":
+        if getattr(option, "capture", "no") == "no":
             self.told["show_output"] = True
 
     def take_limit(self, option, limit):
@@ -84,7 +84,7 @@ class RunWide:
             return
         least = getattr(option, "durations_min", None)
         if least is None:
-            least = 0.005 if option.verbose < 2 else 0.0
+            least = 0.005 if getattr(option, "verbose", 0) < 2 else 0.0
         self.told.update(durations=option.durations, durations_min=least)
         option.durations = None
 

@@ -69,7 +69,7 @@ class Slot:
             finish.disguise(early_config)
         elif self.slots > 1:
             worker.name_run(early_config)
-        if early_config.known_args_namespace.capture == "no":
+        if getattr(early_config.known_args_namespace, "capture", "no") == "no":
             self.streams = tee.both()
         yield
 
@@ -385,6 +385,8 @@ class Slot:
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session, exitstatus):
+        if self.done and not self.broken:
+            self.expect_exit(int(exitstatus))
         outcome = yield
         if not self.done or self.broken:
             if session.exitstatus in (0, 1, 5):
@@ -394,14 +396,27 @@ class Slot:
             outcome.get_result()
             if self.kept is None:  # else the process that concludes the run has it all before it
                 self.terminal.summarise(exitstatus)
-        except Exception as error:
-            self.closing.fail_by(error, "pytest_sessionfinish")
+        except (Exception, SystemExit) as error:
+            self.object(error, "pytest_sessionfinish")
             outcome.force_result([])
         self.closing.judge(session, self.terminal, int(exitstatus))
         if self.slots > 1 and not self.concludes:
             self.leave_carry(session)
         # Outcomes are the agent's to judge; the status says only whether this process did its work.
         session.exitstatus = 0
+
+    def expect_exit(self, status):
+        """Who fears threads that hang leaves by os._exit at the end of the session. That is no crash."""
+        plain = os._exit
+
+        def leave(code):
+            if not self.talk.gone and self.wire.ours():
+                if code not in (0, status):
+                    self.closing.fail(f"exit status {code} at the end of the session")
+                self.farewell()
+            plain(code)
+
+        os._exit = leave
 
     def leave_carry(self, session):
         if not finish.needed(self.config):
@@ -416,12 +431,23 @@ class Slot:
     def pytest_unconfigure(self):
         outcome = yield
         if self.done and not self.broken and outcome.excinfo is not None:
-            self.closing.fail_by(outcome.excinfo[1], "pytest_unconfigure")
+            self.object(outcome.excinfo[1], "pytest_unconfigure")
             outcome.force_result([])
+
+    def object(self, error, where):
+        """An error behind the last test."""
+        if not isinstance(error, SystemExit) or error.code:
+            self.closing.fail_by(error, where)
 
     def refuse(self, reason, message, hint=None):
         self.refused = True
         self.talk.refuse(reason, message, hint)
+
+    def leave(self, kind, error, where):
+        """Behind all other cleanups of pytest's configuration, with the error of one of them."""
+        if self.done and not self.broken and error is not None:
+            self.object(error, "the end of the session")
+        self.farewell()
 
     def farewell(self):
         """The last that is sent. pytest calls it at the end of its configuration, on every way out, with the exception that
@@ -430,7 +456,9 @@ class Slot:
             return
         self.talk.gone = True
         error = sys.exc_info()[1]
-        if self.done and not self.broken and error is None:
+        if self.done and not self.broken:
+            if error is not None:
+                self.object(error, "the end of the session")
             self.warned.tell(self.wire)
             self.wire.push(self.closing.bye(self.terminal))
         elif not self.looping and not self.refused:

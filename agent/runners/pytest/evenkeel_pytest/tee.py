@@ -5,19 +5,49 @@ it was to whoever writes to it: a text stream over a buffer, no terminal, with t
 descriptor itself, by a child or a C library, is not seen here. PYTEST_DONT_REWRITE
 """
 
+import collections
 import io
 import sys
+
+from .text import TEXT_LIMIT
+
+HALF = TEXT_LIMIT // 2 - (16 << 10)  # bytes that are kept of the beginning, and of the end; streams write up to 8 KiB at once
+
+
+class Kept:
+    """The bytes of one text; its middle left out where it is long, since what matters is at either end."""
+
+    def __init__(self):
+        self.head, self.tail = [], collections.deque()
+        self.head_size = self.tail_size = self.left_out = 0
+
+    def add(self, data):
+        if self.head_size < HALF:
+            self.head.append(data)
+            self.head_size += len(data)
+            return
+        self.tail.append(data)
+        self.tail_size += len(data)
+        while self.tail_size - len(self.tail[0]) >= HALF:
+            gone = len(self.tail.popleft())
+            self.tail_size -= gone
+            self.left_out += gone
+
+    def text(self, encoding):
+        head, tail = (b"".join(part).decode(encoding, "replace") for part in (self.head, self.tail))
+        mark = f"\n[... {self.left_out} bytes left out by Evenkeel ...]\n" if self.left_out else ""
+        return f"{head}{mark}{tail}"
 
 
 class Buffer(io.BufferedIOBase):
     """Stands between a text stream and its buffer, and keeps what passes."""
 
-    def __init__(self, below, kept):
+    def __init__(self, below):
         self.below = below
-        self.kept = kept
+        self.kept = Kept()
 
     def write(self, data):
-        self.kept.append(bytes(data))
+        self.kept.add(bytes(data))
         return self.below.write(data)
 
     def flush(self):
@@ -42,12 +72,12 @@ class Tee:
 
     def __init__(self, name):
         self.name = name
-        self.kept = []
         plain = getattr(sys, name)
         self.encoding = plain.encoding
         plain.flush()
+        self.buffer = Buffer(plain.buffer)
         self.stream = io.TextIOWrapper(
-            Buffer(plain.buffer, self.kept),
+            self.buffer,
             encoding=plain.encoding,
             errors=plain.errors,
             newline="\n",
@@ -61,9 +91,8 @@ class Tee:
         """What came since the last time."""
         if not self.stream.closed:
             self.stream.flush()
-        data = b"".join(self.kept)
-        self.kept.clear()
-        return data.decode(self.encoding, "replace")
+        kept, self.buffer.kept = self.buffer.kept, Kept()
+        return kept.text(self.encoding)
 
 
 def both():
