@@ -246,7 +246,7 @@ def main():
                 print(f"{'FAIL' if differences else 'ok  '} {case}", flush=True)
                 if options.verbose:
                     print("\n".join("     " + line for line in differences))
-                    print("\n".join(printed if differences else []))
+                    print("\n".join(printed))
                 else:
                     print("".join(f"     {line[:SHOWN_WIDTH]}\n" for line in differences[:SHOWN]), end="", flush=True)
             python.cool()

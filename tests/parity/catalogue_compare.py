@@ -258,7 +258,7 @@ class Comparison:
             for group, name, kind, messages, properties in cases:
                 if kind == "skipped" and messages[0].startswith("not run"):
                     continue  # plain pytest says nothing of what -x left out
-                kinds, all = tests.setdefault((group, name), ([], []))
+                kinds, all = tests.setdefault((group, name or "."), ([], []))  # the root, in pytest 7
                 if kinds and kind == "error" and kinds[-1] == "failure":
                     continue
                 kinds.append(kind)
