@@ -10,6 +10,7 @@ a line `-- PATH --` (`-- PATH -> TARGET --` is a symbolic link). Settings:
     versions: 8 9            the major versions of pytest that it is for
     slots: 1                 the only number of slots that it is for
     options: --collect whole   of Evenkeel
+    once: TEXT               stands in what Evenkeel prints, and only once; may stand more than once
     differs: SENTENCE        Evenkeel documents another behaviour than plain pytest's. Then these say what must hold instead:
     exit: STATUS             Evenkeel's exit status
     says: TEXT               stands in what Evenkeel prints; may stand more than once
@@ -25,7 +26,7 @@ import re
 import shlex
 
 AREAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "catalogue")
-SETTING = re.compile(r"(pytest|env|cwd|plugin|versions|slots|options|differs|exit|says|test|apart):(?: (.*))?$")
+SETTING = re.compile(r"(pytest|env|cwd|plugin|versions|slots|options|once|differs|exit|says|test|apart):(?: (.*))?$")
 FILE = re.compile(r"-- (\S+)(?: -> (\S+))? --$")
 CONFIGURATION = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "pytest.toml")
 
@@ -44,6 +45,7 @@ class Case:
         self.differs = None
         self.exit = None
         self.says = []
+        self.once = []
         self.tests = {}  # node id -> (outcome, part of the message)
         self.apart = set()
         self.files = {}  # path -> text
@@ -72,8 +74,8 @@ class Case:
             setattr(self, setting, int(value))
         elif setting == "options":
             self.options = value.split()
-        elif setting == "says":
-            self.says.append(value)
+        elif setting in ("says", "once"):
+            getattr(self, setting).append(value)
         elif setting == "test":
             nodeid, outcome, *part = value.split(" ", 2)
             self.tests[nodeid] = (outcome, part[0] if part else "")

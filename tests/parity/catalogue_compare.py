@@ -279,6 +279,8 @@ class Comparison:
 
     def says(self):
         yield from (f"not a word of {text!r}" for text in self.case.says if text not in self.ours.printed)
+        counts = {text: self.ours.printed.count(text) for text in self.case.once}
+        yield from (f"{count} times: {text!r}" for text, count in counts.items() if count != 1)
 
 
 def exit_status(case, plain, ours):
