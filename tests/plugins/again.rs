@@ -1,42 +1,41 @@
 //! Plugins that repeat or end a test.
 
 use crate::support::{named, table, text};
-use crate::trial::trial;
+use crate::trial::{Seen, trial};
 
 #[test]
 fn reruns_are_one_verdict() {
-    for plugins in [&["rerunfailures"][..], &["xdist", "rerunfailures"]] {
-        let reruns = trial("reruns", plugins).with(&["--reruns", "2"]);
-        let [plain, one, two] = reruns.alike();
-        assert_eq!(plain.count("rerun"), 9);
-        for seen in [one, two] {
-            let expected = table(&[
-                ("test_reruns.py::test_second_try", "passed"),
-                ("test_reruns.py::test_third_try", "passed"),
-                ("test_reruns.py::test_never", "failed"),
-                ("test_reruns.py::test_set_up_at_the_second_try", "passed"),
-                ("test_reruns.py::test_without_reruns", "failed"),
-                ("test_reruns.py::test_only_some_errors", "failed"),
-                ("test_reruns.py::test_condition", "failed"),
-                ("test_reruns.py::test_expected", "skipped"),
-                ("test_reruns.py::test_passes", "passed"),
-                ("test_scopes.py::test_first", "passed"),
-                ("test_scopes.py::test_set_up_anew", "failed"),
-                ("test_scopes.py::TestGroup::test_in_class", "passed"),
-            ]);
-            assert_eq!(seen.outcomes(), expected);
-            seen.report()
-                .blames("test_reruns.py::test_never", "failed", &["try 3"]);
-        }
+    let reruns = trial("reruns", &["rerunfailures"]).with(&["--reruns", "2"]);
+    let [plain, one, two] = reruns.alike();
+    assert_eq!(plain.count("rerun"), 9);
+    for seen in [&one, &two] {
+        let expected = table(&[
+            ("test_reruns.py::test_second_try", "passed"),
+            ("test_reruns.py::test_third_try", "passed"),
+            ("test_reruns.py::test_never", "failed"),
+            ("test_reruns.py::test_set_up_at_the_second_try", "passed"),
+            ("test_reruns.py::test_without_reruns", "failed"),
+            ("test_reruns.py::test_only_some_errors", "failed"),
+            ("test_reruns.py::test_condition", "failed"),
+            ("test_reruns.py::test_expected", "skipped"),
+            ("test_reruns.py::test_passes", "passed"),
+            ("test_scopes.py::test_first", "passed"),
+            ("test_scopes.py::test_set_up_anew", "failed"),
+            ("test_scopes.py::TestGroup::test_in_class", "passed"),
+        ]);
+        assert_eq!(seen.outcomes(), expected);
+        let never = "test_reruns.py::test_never";
+        seen.report().blames(never, "failed", &["try 3"]);
     }
+    failures_that_were_taken_back(&two);
+
+    // Where xdist is there, the plugin would look for a server that its controller runs.
+    let with_xdist = trial("reruns", &["xdist", "rerunfailures"]).with(&["--reruns", "2"]);
+    with_xdist.slots(2).equals(&plain, "with xdist");
 }
 
 /// That a test was tried again is not lost: each failure that was taken back stands in its output.
-#[test]
-fn failures_that_were_taken_back_are_told() {
-    let seen = trial("reruns", &["rerunfailures"])
-        .with(&["--reruns", "2"])
-        .slots(2);
+fn failures_that_were_taken_back(seen: &Seen) {
     let report = seen.report();
     for (test, tries) in [
         ("second_try", 2),
@@ -68,10 +67,9 @@ fn flaky() {
 
 #[test]
 fn retries() {
-    for plugins in [&["pytest-retry"][..], &["xdist", "pytest-retry"]] {
-        let [plain, _, _] = trial("zoo", plugins).with(&["--retries", "1"]).alike();
-        assert_eq!(plain.count("retried"), 4);
-    }
+    let retries = trial("zoo", &["xdist", "pytest-retry"]).with(&["--retries", "1"]);
+    let [plain, _, _] = retries.alike();
+    assert_eq!(plain.count("retried"), 4);
 }
 
 #[test]
@@ -93,12 +91,13 @@ fn timeouts_by_signal() {
     }
 }
 
-/// Plain pytest ends with the process that the plugin ends. Here the rest runs in a new one, as under pytest-xdist.
+/// Plain pytest ends with the process that the plugin ends. Here the rest runs in a new one, as under pytest-xdist. That is no
+/// failure that another plugin could run again.
 #[test]
 fn a_timeout_by_thread_ends_the_process_and_not_the_run() {
-    let timeout = trial("timeout", &["timeout"]).with(&["test_thread.py"]);
-    let plain = timeout.plain();
-    plain.ended.exits(1);
+    let timeout = trial("timeout", &["timeout", "rerunfailures"]);
+    let timeout = timeout.with(&["test_thread.py", "--reruns=2"]);
+    timeout.plain().ended.exits(1);
     for slots in [1, 2] {
         let seen = timeout.slots(slots);
         seen.ended.exits(1);

@@ -32,31 +32,36 @@ fn randomly_with_a_seed_is_plain_pytests_order_within_each_file() {
 #[test]
 fn randomly_without_a_seed_takes_the_runs() {
     let randomly = trial("randomly", &["xdist", "randomly"]).with(&["--dist=loadfile"]);
+    let mut drawn = Vec::new();
     for slots in [1, 2] {
         let seen = randomly.slots(slots);
         seen.ended.exits(0);
         let first = ran(&seen);
-        assert_ne!(first, ran(&randomly.slots(slots)), "each run has its own");
+        let run = text(&seen.report().0["run"]["id"]);
+        let shards = seen.report().0["shards"].clone();
+
+        // The next run can take the same.
+        let last = randomly.with(&["--randomly-seed=last"]);
+        forget(&seen);
+        let again = last.slots_in(slots, seen.suite);
+        assert_eq!(ran(&again), first, "{slots} slots");
 
         // A shard that is run again draws the same, in the same order.
-        let run = text(&seen.report().0["run"]["id"]);
-        std::fs::remove_dir_all(seen.suite.root.join("ran")).unwrap();
-        for shard in seen.report().0["shards"].as_array().unwrap() {
+        forget(&again);
+        for shard in shards.as_array().unwrap() {
             let shard = text(&shard["shard"]);
-            let mut again = seen.suite.command(EVENKEEL);
-            again.args(["reproduce", &run, "--shard", &shard]);
-            randomly.end(&seen.suite, again).exits(0);
+            let mut command = again.suite.command(EVENKEEL);
+            command.args(["reproduce", &run, "--shard", &shard]);
+            randomly.end(&again.suite, command).exits(0);
         }
-        assert_eq!(ran(&seen), first, "{slots} slots");
+        assert_eq!(ran(&again), first, "{slots} slots");
+        drawn.push(first);
     }
-    // What was drawn is there for the next run.
-    let seen = randomly.slots(2);
-    let first = ran(&seen);
+    assert_ne!(drawn[0], drawn[1], "each run has its own");
+}
+
+fn forget(seen: &Seen) {
     std::fs::remove_dir_all(seen.suite.root.join("ran")).unwrap();
-    let again = randomly
-        .with(&["--randomly-seed=last"])
-        .slots_in(2, seen.suite);
-    assert_eq!(ran(&again), first);
 }
 
 #[test]

@@ -51,35 +51,24 @@ fn lay(suite: &Suite, files: &BTreeMap<String, String>) {
 fn syrupy() {
     let syrupy = trial("syrupy", &["syrupy"]);
     // Nothing is there yet: every assertion fails, and nothing is written.
-    same_files(&syrupy, |_| ());
+    let [_, two] = syrupy.alike_at_two();
+    assert_eq!(two.files(), syrupy.laid_files());
     let [plain, one, two] = same_files(&syrupy.with(&["--snapshot-update"]), |_| ());
+    let files = plain.files();
     for seen in [plain, one, two] {
         seen.ended.exits(0);
-        assert_eq!(
-            seen.files()
-                .keys()
-                .filter(|path| path.ends_with(".ambr"))
-                .count(),
-            3
-        );
+        let written = |path: &&String| path.ends_with(".ambr");
+        assert_eq!(seen.files().keys().filter(written).count(), 3);
     }
-    let files = updated(&syrupy, "--snapshot-update");
-    let green = same_files(&syrupy, |suite| lay(suite, &files));
-    green.iter().for_each(|seen| {
-        seen.ended.exits(0);
-    });
     // One differs.
     let red = same_files(&syrupy, |suite| {
         lay(suite, &files);
         let path = "__snapshots__/test_two.ambr";
         suite.write(path, &files[path].replace("'apple': 1", "'apple': 9"));
     });
-    let report = red[2].report();
-    report.blames(
-        "test_two.py::test_prices",
-        "failed",
-        &["[+ received] == [- snapshot]"],
-    );
+    let test = "test_two.py::test_prices";
+    let words = ["[+ received] == [- snapshot]"];
+    red[2].report().blames(test, "failed", &words);
 }
 
 /// A snapshot that no test asked for: plain pytest fails without `--snapshot-update`, and removes it with it. That takes a look at
@@ -100,7 +89,6 @@ fn syrupy_judges_unused_snapshots_by_the_whole_run() {
     );
     for (plugins, argument, exits) in [
         (&["syrupy"][..], "--snapshot-details", 1),
-        (&["syrupy"], "--snapshot-update", 0),
         (&["xdist", "syrupy"], "--snapshot-update", 0),
     ] {
         let whole = trial("syrupy", plugins)
@@ -124,9 +112,8 @@ fn syrupy_judges_unused_snapshots_by_the_whole_run() {
 #[test]
 fn pytest_snapshot() {
     let snapshot = trial("snapshot", &["snapshot"]);
-    same_files(&snapshot, |_| ());
-    same_files(&snapshot.with(&["--snapshot-update"]), |_| ());
-    let files = updated(&snapshot, "--snapshot-update");
+    let [plain, _, _] = same_files(&snapshot.with(&["--snapshot-update"]), |_| ());
+    let files = plain.files();
     for seen in same_files(&snapshot, |suite| lay(suite, &files)) {
         seen.ended.exits(0);
     }
@@ -135,11 +122,10 @@ fn pytest_snapshot() {
 #[test]
 fn regressions() {
     let regressions = trial("regressions", &["regressions", "pytest-datadir"]);
-    same_files(&regressions, |_| ());
-    let files = updated(&regressions, "--force-regen");
-    for seen in same_files(&regressions, |suite| lay(suite, &files)) {
-        seen.ended.exits(0);
-    }
+    let [plain, _, _] = same_files(&regressions, |_| ());
+    let suite = regressions.laid();
+    lay(&suite, &plain.files());
+    regressions.slots_in(2, suite).ended.exits(0);
 }
 
 /// It rewrites test files in the end, and refuses that under pytest-xdist; so it does at several slots.

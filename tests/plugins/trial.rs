@@ -158,7 +158,16 @@ impl Trial {
         suite.start(command).end()
     }
 
-    /// The suite's reports and verdicts are plain pytest's, at one slot and at two. Returns what was seen of all three.
+    /// The suite's reports and verdicts are plain pytest's at two slots. Returns what was seen of both.
+    #[track_caller]
+    pub fn alike_at_two(&self) -> [Seen; 2] {
+        let plain = self.plain();
+        let two = self.slots(2);
+        two.equals(&plain, &format!("{} at 2 slots", self.suite));
+        [plain, two]
+    }
+
+    /// They are, at one slot and at two.
     #[track_caller]
     pub fn alike(&self) -> [Seen; 3] {
         let plain = self.plain();
@@ -173,6 +182,7 @@ impl Trial {
 }
 
 impl Seen {
+    /// Its reports and verdicts are plain pytest's.
     #[track_caller]
     pub fn equals(&self, plain: &Seen, what: &str) {
         let told = &self.ended.stderr;

@@ -3,22 +3,18 @@
 use crate::trial::trial;
 use std::process::Command;
 
-/// With `collect = "whole"` they see all tests at once, as in plain pytest.
+/// With `--collect whole` they see all tests at once, as in plain pytest.
 #[test]
 fn parts_of_the_whole() {
-    for (plugin, arguments) in [
-        ("pytest-split", &["--splits", "3", "--group", "2"][..]),
-        (
-            "test-groups",
-            &["--test-group-count", "3", "--test-group", "2"],
-        ),
-    ] {
-        let [plain, _, _] = trial("zoo", &[plugin])
-            .with(arguments)
-            .options(&["--collect", "whole"])
-            .alike();
-        assert!((10..20).contains(&plain.verdicts().len()));
-    }
+    let whole = |plugin, arguments: &[&str]| {
+        let trial = trial("zoo", &[plugin]).with(arguments);
+        trial.options(&["--collect", "whole"])
+    };
+    let [plain, _, _] = whole("pytest-split", &["--splits", "3", "--group", "2"]).alike();
+    assert!((10..20).contains(&plain.verdicts().len()));
+    let groups = ["--test-group-count", "3", "--test-group", "2"];
+    let [plain, _] = whole("test-groups", &groups).alike_at_two();
+    assert!((10..20).contains(&plain.verdicts().len()));
 }
 
 /// Without it, every file is split for itself: all groups together are still every test once.

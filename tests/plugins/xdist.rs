@@ -11,17 +11,33 @@ fn xdist_in_the_command() {
     let plain = zoo.plain();
     for (arguments, slots, note) in [
         (&["-n", "2"][..], 1, ""),
-        (&["-n", "auto", "--maxprocesses", "3", "--dist", "worksteal"], 2, ""),
-        (&["--tx", "2*popen", "--dist", "loadscope"], 2, "--dist loadscope: "),
-        (&["-n3", "--dist=loadfile", "--max-worker-restart=1"], 2, "--dist loadfile: "),
+        (
+            &["-n", "auto", "--maxprocesses", "3", "--dist", "worksteal"],
+            2,
+            "",
+        ),
+        (
+            &["--tx", "2*popen", "--dist", "loadscope"],
+            2,
+            "--dist loadscope: ",
+        ),
+        (
+            &["-n3", "--dist=loadfile", "--max-worker-restart=1"],
+            2,
+            "--dist loadfile: ",
+        ),
         (&["-n", "2", "--dist", "each"], 2, ""),
     ] {
         let seen = zoo.with(arguments).slots(slots);
         seen.equals(&plain, &format!("{arguments:?}"));
-        seen.ended.says(&["Evenkeel's own slots take its place", note]);
+        seen.ended
+            .says(&["Evenkeel's own slots take its place", note]);
     }
     let looping = zoo.with(&["--looponfail"]).slots(2);
-    looping.ended.exits(2).says(&["-f does not work under Evenkeel"]);
+    looping
+        .ended
+        .exits(2)
+        .says(&["-f does not work under Evenkeel"]);
 }
 
 #[test]
@@ -51,7 +67,12 @@ fn hooks_of_the_controller() {
     let hooks = trial("hooks", &["xdist"]).with(&["-n", "auto"]);
     assert!(called(&hooks.slots(1)).is_empty());
     let two = hooks.slots(2);
-    let each = ["gw0", "gw1"].map(|id| [format!("configure_node {id}"), format!("testnodedown {id} None")]);
+    let each = ["gw0", "gw1"].map(|id| {
+        [
+            format!("configure_node {id}"),
+            format!("testnodedown {id} None"),
+        ]
+    });
     assert_eq!(called(&two), each.concat());
     two.report().blames(
         "test_one.py::test_what_a_controller_would_have_set",
@@ -67,34 +88,37 @@ fn the_place_of_a_slot() {
     let [one, bare] = [&["xdist"][..], &[]].map(|plugins| trial("place", plugins).slots(1));
     one.ended.exits(0);
     assert_eq!(one.printed(test), "None None master False\n");
-    bare.report()
-        .blames(test, "error", &["fixture 'worker_id' not found"]);
-    for plugins in [&["xdist"][..], &[]] {
-        let two = trial("place", plugins).slots(2);
+    let missing = ["fixture 'worker_id' not found"];
+    bare.report().blames(test, "error", &missing);
+    let named = trial("place", &["xdist"]).with(&["--testrunuid=mine"]);
+    let named = named.variable("EXPECTED_TESTRUNUID", "mine");
+    for place in [named, trial("place", &[])] {
+        let two = place.slots(2);
         two.ended.exits(0);
         let place = two.printed(test);
-        assert!(
-            ["gw0 2 gw0 True\n", "gw1 2 gw1 True\n"].contains(&&*place),
-            "{place}"
-        );
+        let places = ["gw0 2 gw0 True\n", "gw1 2 gw1 True\n"];
+        assert!(places.contains(&&*place), "{place}");
     }
 }
 
-/// What xdist's manual makes once a run with a lock in the parent of the base of temporary directories, is made once a run here,
+/// What xdist's manual makes once a run, with a lock in the parent of the base of temporary directories, is made once a run here,
 /// too, and anew in the next.
 #[test]
 fn made_once_a_run_behind_a_lock() {
     let made = |seen: &Seen| seen.files()["made.txt"].lines().count();
-    for arguments in [&[][..], &["--basetemp=base"]] {
-        let lock = trial("lock", &["xdist"]).with(arguments);
-        let first = lock.slots(2);
-        first.ended.exits(0);
-        assert_eq!(made(&first), 1, "{arguments:?}");
-        let second = lock.slots_in(2, first.suite);
-        second.ended.exits(0);
-        assert_eq!(made(&second), 2, "{arguments:?}");
-        let alone = lock.slots_in(1, second.suite);
-        alone.ended.exits(0);
-        assert_eq!(made(&alone), 3, "{arguments:?}");
-    }
+    let lock = trial("lock", &["xdist"]);
+    let first = lock.slots(2);
+    first.ended.exits(0);
+    assert_eq!(made(&first), 1);
+    let second = lock.slots_in(2, first.suite);
+    second.ended.exits(0);
+    assert_eq!(made(&second), 2);
+    // The same where the user names the base.
+    let based = lock.with(&["--basetemp=base"]);
+    let third = based.slots_in(2, second.suite);
+    third.ended.exits(0);
+    assert_eq!(made(&third), 3);
+    let fourth = based.slots_in(2, third.suite);
+    fourth.ended.exits(0);
+    assert_eq!(made(&fourth), 4);
 }
