@@ -17,7 +17,8 @@ from .wire import now
 class Loader:
     def __init__(self, units):
         self.units = units  # by name, in pytest's order
-        self.namesakes = None  # unit -> those before it whose modules have the same name
+        self.namesakes = {}  # unit -> those before it whose modules have the same name
+        self.compared = 0  # of so many units
         self.unit = None  # the one at work
         self.group = None  # names the group of an item; set when the options are known
         self.loaded = False  # whether a unit was
@@ -63,8 +64,9 @@ class Loader:
     def elders(self, config, unit):
         """Units that are to be loaded before this one. Of several modules with one name pytest loads the first, and complains of the
         others; which is the first must not depend on what a process is given."""
-        if self.namesakes is None:
-            self.namesakes = namesakes(self.units.values()) if config.getoption("importmode") != "importlib" else {}
+        if self.compared != len(self.units) and config.getoption("importmode") != "importlib":
+            self.compared = len(self.units)  # the walk has come further; whatever is before a unit is found before it
+            self.namesakes = namesakes(self.units.values())
         return self.namesakes.get(unit, ())
 
     def cases(self, unit, reports, items, broken):
