@@ -33,7 +33,8 @@ fn xdist_in_the_command() {
         seen.ended
             .says(&["Evenkeel's own slots take its place", note]);
     }
-    let looping = zoo.with(&["--looponfail"]).slots(2);
+    let looping = trial("zoo", &["xdist", "xdist.looponfail"]);
+    let looping = looping.with(&["--looponfail"]).slots(2);
     looping
         .ended
         .exits(2)
