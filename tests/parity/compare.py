@@ -1,6 +1,6 @@
 """Compares what Evenkeel's slots report with what plain pytest reports, as multisets of (node id, phase, outcome).
 
-    compare.py --evenkeel target/release/evenkeel [--slots 1,2,5] [--plain-runs 3] [--python PYTHON] [--dir DIR] -- ARGS…
+    compare.py --evenkeel target/release/evenkeel [--slots 1,2,5] [--plain-runs 3] [--attempts 2] [--python PYTHON] [--dir DIR] -- ARGS…
 
 ARGS are pytest's. Tests whose reports differ between plain runs (one of them with the files in reverse order) are left
 out on both sides and counted. The second run at each number of slots also gets its gap checked, by gap.py beside this
@@ -53,6 +53,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--slots", default="1,2,5")
     parser.add_argument("--plain-runs", type=int, default=3)
+    parser.add_argument("--attempts", type=int, default=2, help="runs at each number of slots; from the second on there is a history")
     parser.add_argument("--dir", default=".")
     parser.add_argument("--gap", type=float, default=1.05)
     parser.add_argument("--no-gap", action="store_true")
@@ -82,7 +83,7 @@ def main():
 
         state = options.keep or os.path.join(scratch, "state")
         for slots in map(int, options.slots.split(",")):
-            for attempt in (1, 2):
+            for attempt in range(1, options.attempts + 1):
                 directory = tempfile.mkdtemp(dir=scratch)
                 events = os.path.join(scratch, f"events-{slots}-{attempt}")
                 ours = [options.evenkeel, "run", "--quiet", "-j", str(slots), "--state", state, "--events", events, "--"] + command
