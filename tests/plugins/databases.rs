@@ -205,7 +205,12 @@ fn each_slot_has_databases_of_its_own() {
 
 /// `--reuse-db` keeps the databases and takes them again; `--create-db` makes them anew.
 fn reuse(server: &Postgres, django: &Trial) {
-    let kept = words(&["test_shop_gw0", "test_shop_gw1"]);
+    let kept = words(&[
+        "test_shop_gw0",
+        "test_shop_gw1",
+        "test_store_gw0",
+        "test_store_gw1",
+    ]);
     let first = django.slots(2);
     assert_eq!(server.databases(), kept);
     for database in &kept {
@@ -219,7 +224,7 @@ fn reuse(server: &Postgres, django: &Trial) {
     };
     let second = django.slots(2);
     second.equals(&first, "a second run");
-    assert_eq!(marked(), 2);
+    assert_eq!(marked(), 4);
     let third = django.with(&["--create-db"]).slots(2);
     third.equals(&first, "anew");
     assert_eq!(server.databases(), kept);

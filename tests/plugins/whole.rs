@@ -87,14 +87,16 @@ fn only_what_git_says_has_changed() {
     }
 }
 
-/// It keeps what it learnt when a test has no next one, which a slot knows of its very last.
 #[test]
-fn testmon_remembers_with_one_slot() {
+fn testmon() {
     let testmon = trial("zoo", &["pytest-testmon"]).with(&["--testmon"]);
-    let plain = testmon.plain();
-    let one = testmon.slots(1);
-    one.equals(&plain, "testmon");
-    let again = testmon.plain_in(plain.suite);
-    let ours = testmon.slots_in(1, one.suite);
-    ours.equals(&again, "again");
+    let [plain, one, two] = testmon.alike();
+    // It remembers what ran, and that what passed need not run again.
+    let plain_again = testmon.plain_in(plain.suite);
+    let one_again = testmon.slots_in(1, one.suite);
+    one_again.equals(&plain_again, "again");
+    assert!(one_again.outcomes().len() < 36);
+    // At two slots it keeps nothing, and leaves nothing out.
+    let two_again = testmon.slots_in(2, two.suite);
+    assert_eq!(two_again.outcomes().len(), 36);
 }

@@ -51,6 +51,7 @@ impl Run {
             && (self.dispatcher.is_waiting() || !self.is_listed() || self.might_split(now));
         for shard in 0..self.shards.len() as u32 {
             let state = &self.shards[shard as usize];
+            let more = more || self.may_be_taken_from_others(shard);
             if !more && state.ready && !state.gone && !state.told_idle {
                 self.shards[shard as usize].told_idle = true;
                 let slot = self.record.shards[shard as usize].slot;
@@ -394,7 +395,15 @@ impl Run {
         self.send_to_shard(shard, command);
     }
 
-    /// Takes back what waits behind a long unit while another slot has nothing to do.
+    /// Whether another slot holds what it has not begun: that may still come to this one.
+    fn may_be_taken_from_others(&self, shard: u32) -> bool {
+        let mut others = (0..).zip(&self.shards);
+        self.record.stopped.is_none()
+            && self.settings.script.is_none()
+            && others.any(|(other, state)| other != shard && !state.gone && state.leases.len() > 1)
+    }
+
+    /// Takes back what waits behind a long unit while another slot has nothing to do, or only its last tear-down.
     fn take_back(&mut self, now: Micros) {
         if self.record.stopped.is_some()
             || self.dispatcher.is_waiting()
@@ -405,7 +414,8 @@ impl Run {
         }
         let idle = (0..self.shards.len() as u32).any(|shard| {
             let state = &self.shards[shard as usize];
-            state.ready && !state.gone && self.dispatcher.is_free(shard)
+            let free = self.dispatcher.is_free(shard) || state.waiting;
+            state.ready && !state.gone && free
         });
         let Some((shard, work)) = self.dispatcher.stranded(now).filter(|_| idle) else {
             return;

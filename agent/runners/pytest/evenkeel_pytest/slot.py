@@ -85,7 +85,7 @@ class Slot:
         limit = self.given.get("EVENKEEL_MAX_FAIL")
         self.run_wide = options.RunWide(config, None if limit is None else int(limit))
         self.warned.configure(config.option)
-        self.whole = self.whole or self.run_wide.mode == "loadgroup"
+        self.whole = self.whole or self.run_wide.mode == "loadgroup" or whole.needed(config)
         self.loader.group = groups.namer(self.run_wide.mode)
         config.pluginmanager.register(self.shared, "evenkeel-shared-setup")
         worker.share_seeds(config, self.number, self.slots)

@@ -4,10 +4,25 @@ For suites whose plugins want to see all tests in one list, and for groups that 
 collection itself is pytest's. PYTEST_DONT_REWRITE
 """
 
+import os
+import sys
+
 import pytest
 
 from . import groups
 from .text import clean
+
+
+def needed(config):
+    """Whether a plugin has a fixture of session scope that goes by all tests of the session, so that there is no choice.
+
+    pytest-django sets up the databases that any of them asks for, once. A test of a later file would meet what is there under the name
+    of a database that nobody had asked for before: the real one.
+    """
+    django = sys.modules.get("django.conf")
+    configured = django is not None and django.settings.configured
+    plugged = any(config.pluginmanager.hasplugin(name) for name in ("django", "pytest_django.plugin"))
+    return plugged and (configured or bool(os.environ.get("DJANGO_SETTINGS_MODULE")))
 
 
 def file_of(node):

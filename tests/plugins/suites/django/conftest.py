@@ -18,7 +18,8 @@ def databases(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         names = [connections[alias].settings_dict["NAME"] for alias in connections]
     SEEN.mkdir(exist_ok=True)
-    (SEEN / worker).write_text(" ".join(names))
+    with open(SEEN / worker, "x") as file:  # once a process
+        file.write(" ".join(names))
     deadline = time.monotonic() + 60
     while len(list(SEEN.iterdir())) < int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")):
         assert time.monotonic() < deadline, "the other slot never came"

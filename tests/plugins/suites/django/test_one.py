@@ -28,12 +28,6 @@ def test_after_a_flush():
     assert Fruit.objects.count() == 1
 
 
-@pytest.mark.django_db(databases=["default", "second"])
-def test_two_databases():
-    Fruit.objects.using("second").create(name="pear")
-    assert Fruit.objects.count() == 0
-
-
 def test_client(client):
     Fruit.objects.create(name="apple")
     assert client.get("/fruits").json() == {"fruits": ["apple"]}
