@@ -3,8 +3,8 @@
     catalogue.py --evenkeel target/release/evenkeel [--python PYTHON …] [--slots 1,2] [--jobs 2] [-k PART …] [--quick] [--verbose] [--self-test]
 
 catalogue_cases.py says how a case is written, catalogue_compare.py what is compared. Prints a line per case and Python, then
-`N passed, N failed`. --quick starts each interpreter once and forks it (warm.py), and runs what needs a run of its own with one of the
-numbers of slots only, in turn. With --self-test it plants differences instead, and fails where one of them goes unnoticed.
+`N passed, N failed`. --quick starts each interpreter once and forks it (warm.py), keeps the state directory, with what was compiled, from
+run to run, and runs what needs a run of its own with one of the numbers of slots only, in turn. With --self-test it plants differences instead, and fails where one of them goes unnoticed.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -95,7 +96,7 @@ class Bench:
         if slots is None:
             command += ["--junitxml", junit]
         else:
-            state = os.path.join(room, "state")
+            state = os.path.join(self.scratch, f"state-{threading.get_ident()}") if self.quick else os.path.join(room, "state")
             ours = [self.evenkeel, "run", "-j", str(slots), "--state", state, "--junit", junit, "--json", report, "--color", "never", *case.options, "--"]
             command = ours + command + (["-p", "planted"] if plant else [])
         done = subprocess.run(
