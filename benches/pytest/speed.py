@@ -28,6 +28,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -151,9 +152,9 @@ def as_json(contest, found):
     return {"name": contest.suite.name, "what": contest.suite.what, "series": series, "targets": told}
 
 
-def measure(options, name, workshop, scratch):
+def measure(options, name, workshop, evenkeel, scratch):
     suite = workshop.make(name)
-    contest = Contest(suite, workshop.start(suite), options.evenkeel, scratch, options.patience)
+    contest = Contest(suite, workshop.start(suite), evenkeel, scratch, options.patience)
     suites.say(f"{name}: each once, not measured")
     contest.warm()
     for number in range(options.repeat):
@@ -183,19 +184,27 @@ def arguments():
 
 def main():
     options = arguments()
+    with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
+        # A copy, so that a build meanwhile does not change what is measured.
+        evenkeel = shutil.copy2(options.evenkeel, scratch)
+        return compare(options, evenkeel, Path(scratch))
+
+
+def compare(options, evenkeel, scratch):
     workshop = suites.Workshop(options.work, options.python, options.quick)
-    told = {"machine": machine(options.evenkeel), "quick": options.quick, "suites": []}
+    told = {"machine": machine(evenkeel), "quick": options.quick, "suites": []}
     about = told["machine"]
-    print(f"{about['evenkeel']}, {about['cores']} cores, load {about['load'][0]:.1f}, medians of {options.repeat}")
+    print(f"{about['evenkeel']}, {about['cores']} cores, load {about['load'][0]:.1f}, medians of {options.repeat}", flush=True)
     failed = broken = 0
     for name in options.only or suites.NAMES:
-        with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
-            try:
-                contest = measure(options, name, workshop, scratch)
-            except (Broken, subprocess.CalledProcessError) as error:
-                print(f"\n{name}: could not be measured: {error}")
-                broken += 1
-                continue
+        place = scratch / name
+        place.mkdir()
+        try:
+            contest = measure(options, name, workshop, evenkeel, place)
+        except (Broken, subprocess.CalledProcessError) as error:
+            print(f"\n{name}: could not be measured: {error}", flush=True)
+            broken += 1
+            continue
         found = targets(contest)
         show(contest, found, judged=not options.quick)
         told["suites"].append(as_json(contest, found))

@@ -61,19 +61,13 @@ def spread(work, ready):
 
 def read(path):
     """When each slot was ready, the leases that began, by number, the attempts, and the groups of cases."""
-    ready, leases, attempts, groups, units = {}, {}, [], {}, {}
+    ready, leases, attempts, groups = {}, {}, [], {}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             event = json.loads(line)
             kind = event["event"]
             if kind == "process_started":
                 ready.setdefault(event["shard"], event["ready_s"])
-            elif kind == "leased":
-                units[event["lease"]] = event["unit"]
-            elif kind == "declared" and isinstance(event["cases"], list):
-                for case in event["cases"]:
-                    if case.get("group") is not None:
-                        groups[(units[event["lease"]], case["id"], case.get("occurrence", 0))] = case["group"]
             elif kind == "test_finished":
                 case = (event["file"], event["id"], event["occurrence"])
                 attempts.append(Attempt(event["lease"], case, event["start_s"], event["end_s"]))

@@ -23,7 +23,6 @@ class Events:
         that it tells, if that is more than the loading."""
         self.leases += 1
         at = start + setup
-        self.list.append({"event": "leased", "lease": self.leases, "unit": unit})
         for id, seconds, *group in cases:
             finished = {"event": "test_finished", "id": id, "occurrence": 0, "file": unit, "lease": self.leases}
             finished.update(start_s=at, end_s=at + seconds, group=group[0] if group else None)
