@@ -36,6 +36,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/coverage.py"),
     ),
     (
+        "ending.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/ending.py"),
+    ),
+    (
         "finish.py",
         include_str!("../../runners/pytest/evenkeel_pytest/finish.py"),
     ),

@@ -80,9 +80,10 @@ def pytest_addoption(parser, pluginmanager):
         config.invocation_params = type(params)(args=_without_us(params.args), plugins=params.plugins, dir=params.dir)
         slot = Slot(wire, config, _given)
         pluginmanager.register(slot, "evenkeel-slot")
+        pluginmanager.register(slot.ending, "evenkeel-ending")
         stack = getattr(config, "_cleanup_stack", None)  # pytest 8
         if stack is not None:
-            stack.push(slot.leave)
+            stack.push(slot.ending.leave)
         else:
-            config.add_cleanup(slot.farewell)
-        atexit.register(slot.farewell)
+            config.add_cleanup(slot.ending.farewell)
+        atexit.register(slot.ending.farewell)

@@ -1,7 +1,7 @@
 """The slot: pytest's hooks, in the order in which a process lives through them, and the loop over leases.
 
-Its life: set-up and walk (`pytest_cmdline_main` to `pytest_collection`), the loop (`pytest_runtestloop`), the end
-(`pytest_sessionfinish`, `farewell`). It decides when; how is in the modules beside this one. PYTEST_DONT_REWRITE
+Its life: set-up and walk (`pytest_cmdline_main` to `pytest_collection`), then the loop (`pytest_runtestloop`); the ways out are
+ending.py's. It decides when; how is in the modules beside this one. PYTEST_DONT_REWRITE
 """
 
 import contextlib
@@ -9,15 +9,15 @@ import os
 import sys
 
 import pytest
-from _pytest.config import ConftestImportFailure
 
 from . import finish, groups, options, replay, tee, whole, worker
-from .closing import CARRY_LIMIT, Closing
-from .conversation import BROKEN, Conversation
+from .closing import Closing
+from .conversation import Conversation
+from .ending import Ending
 from .fixtures import SharedSetup
 from .foreign import Watch
 from .loading import Loader
-from .reports import conftest_error, is_subtest
+from .reports import is_subtest
 from .teardown import Teardown
 from .terminal import Terminal
 from .text import dumps, one_line, trace
@@ -55,11 +55,8 @@ class Slot:
         self.kept = None  # all reports, where the process that concludes the run needs them
         self.reports = Reports()  # of the item that runs
         self.failures = 0
-        self.looping = False
         self.worked = False  # a lease has begun
-        self.done = False
-        self.broken = None  # why this process must not end well
-        self.refused = False
+        self.ending = Ending(self.talk, self.closing, self.warned, self.carry)
 
     # Set-up.
 
@@ -80,7 +77,7 @@ class Slot:
         wrong = options.refused(config)
         if wrong:
             message, hint = f"{wrong[0]} does not work under Evenkeel", wrong[1]
-            self.refuse("unsupported", message, hint)
+            self.ending.refuse("unsupported", message, hint)
             raise pytest.UsageError(f"{message}; {hint}")
         limit = self.given.get("EVENKEEL_MAX_FAIL")
         self.run_wide = options.RunWide(config, None if limit is None else int(limit))
@@ -94,12 +91,13 @@ class Slot:
         elif self.slots > 1:
             worker.become(config, self.number, self.slots, self.given["private"])
             self.kept = replay.Kept(config) if replay.wanted(config) else None
+            self.ending.summarises = self.kept is None
         yield
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session):
         self.session = session
-        self.terminal = Terminal(session.config)
+        self.terminal = self.ending.terminal = Terminal(session.config)
         self.terminal.silence()
 
     @pytest.hookimpl(tryfirst=True)
@@ -142,7 +140,7 @@ class Slot:
             self.say_hello()
             self.loop()
         self.terminal.listen()
-        self.done = True
+        self.ending.done = True
         return True
 
     def end_collection(self, session):
@@ -160,7 +158,7 @@ class Slot:
             with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
                 self.config.hook.pytest_collection(session=self.session)
         except BaseException:
-            self.looping = self.worked  # before anything has run this is a refusal
+            self.ending.looping = self.worked  # before anything has run this is a refusal
             raise
         finally:
             self.walk.walking = None
@@ -183,7 +181,7 @@ class Slot:
 
     def loop(self):
         talk = self.talk
-        self.looping = True
+        self.ending.looping = True
         while True:
             if talk.listing and self.walk.complete:
                 talk.list_units(more=False)
@@ -204,7 +202,7 @@ class Slot:
 
     def conclude(self, session):
         talk = self.talk
-        self.looping = True
+        self.ending.looping = True
         while not talk.stopping or talk.carried is None:
             talk.receive(wait=True)
         finish.conclude(session, self.closing, self.slots, talk.carried)
@@ -331,7 +329,7 @@ class Slot:
         session = self.session
         if (session.shouldfail or session.shouldstop) and not talk.full:
             reason = session.shouldfail or session.shouldstop
-            self.give_up(f"pytest was told to stop after {case.id}: {reason}")
+            self.ending.give_up(f"pytest was told to stop after {case.id}: {reason}")
             raise session.Failed(reason) if session.shouldfail else session.Interrupted(reason)
 
     def enough(self, failed):
@@ -365,109 +363,8 @@ class Slot:
     def end(self, lease, index, verdict):
         self.wire.push(verdict.end(lease.number, index, now()))
 
-    # The end.
-
-    def give_up(self, text):
-        """The process must not end as if all were well."""
-        self.broken = text
-        self.talk.say("error", text)
-
-    def pytest_keyboard_interrupt(self, excinfo):
-        self.stopped(f"pytest was stopped: {excinfo.exconly()}")
-
-    def pytest_internalerror(self, excrepr, excinfo):
-        self.stopped(f"pytest itself failed: {excinfo.exconly()}\n{excrepr}")
-
-    def stopped(self, text):
-        if self.looping and not self.broken:
-            self.give_up(text)
-        self.broken = self.broken or text
-
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session, exitstatus):
-        if self.done and not self.broken:
-            self.expect_exit(int(exitstatus))
-        outcome = yield
-        if not self.done or self.broken:
-            if session.exitstatus in (0, 1, 5):
-                session.exitstatus = BROKEN
-            return
-        try:
-            outcome.get_result()
-            if self.kept is None:  # else the process that concludes the run has it all before it
-                self.terminal.summarise(exitstatus)
-        except (Exception, SystemExit) as error:
-            self.object(error, "pytest_sessionfinish")
-            outcome.force_result([])
-        self.closing.judge(session, self.terminal, int(exitstatus))
-        if self.slots > 1 and not self.concludes:
-            self.leave_carry(session)
-        # Outcomes are the agent's to judge; the status says only whether this process did its work.
-        session.exitstatus = 0
-
-    def expect_exit(self, status):
-        """Who fears threads that hang leaves by os._exit at the end of the session. That is no crash."""
-        plain = os._exit
-
-        def leave(code):
-            if not self.talk.gone and self.wire.ours():
-                if code not in (0, status):
-                    self.closing.fail(f"exit status {code} at the end of the session")
-                self.farewell()
-            plain(code)
-
-        os._exit = leave
-
-    def leave_carry(self, session):
-        if not finish.needed(self.config):
-            return
-        carry = finish.carry(session, self.config, self.kept and self.kept.take())
-        if len(carry) > CARRY_LIMIT:
-            self.talk.say("warning", f"what plugins left for the end of the run is lost: {len(carry)} bytes are too many")
-            return
-        self.closing.carry = carry
-
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_unconfigure(self):
-        outcome = yield
-        if self.done and not self.broken and outcome.excinfo is not None:
-            self.object(outcome.excinfo[1], "pytest_unconfigure")
-            outcome.force_result([])
-
-    def object(self, error, where):
-        """An error behind the last test."""
-        if not isinstance(error, SystemExit) or error.code:
-            self.closing.fail_by(error, where)
-
-    def refuse(self, reason, message, hint=None):
-        self.refused = True
-        self.talk.refuse(reason, message, hint)
-
-    def leave(self, kind, error, where):
-        """Behind all other cleanups of pytest's configuration, with the error of one of them."""
-        if self.done and not self.broken and error is not None:
-            self.object(error, "the end of the session")
-        self.farewell()
-
-    def farewell(self):
-        """The last that is sent. pytest calls it at the end of its configuration, on every way out, with the exception that
-        ends it still at hand; the interpreter's exit does, if even that was left out."""
-        if self.talk.gone or not self.wire.ours():
-            return
-        self.talk.gone = True
-        error = sys.exc_info()[1]
-        if self.done and not self.broken:
-            if error is not None:
-                self.object(error, "the end of the session")
-            self.warned.tell(self.wire)
-            self.wire.push(self.closing.bye(self.terminal))
-        elif not self.looping and not self.refused:
-            if isinstance(error, pytest.UsageError):
-                self.refuse("usage", "\n".join(map(str, error.args)))
-            elif isinstance(error, ConftestImportFailure):
-                self.refuse("usage", conftest_error(error))
-            else:
-                said = self.broken or (trace(error) if error else "pytest ended before it was ready; its output says why")
-                self.refuse("broken", said)
-        with contextlib.suppress(OSError):
-            self.wire.flush()
+    def carry(self, session):
+        """What this process leaves for the one that concludes the run; None where nobody wants it."""
+        if self.slots == 1 or self.concludes or not finish.needed(self.config):
+            return None
+        return finish.carry(session, self.config, self.kept and self.kept.take())
