@@ -220,10 +220,8 @@ pub(super) fn ended(
             writeln!(text, "  {seconds:>8.2} s  {}", printable(&slow.id)).ok();
         }
     }
-    if !quiet && totals.tests > 0 {
-        if !ended.explanation.is_empty() {
-            writeln!(text, "{}", ended.explanation).ok();
-        }
+    if !quiet && totals.tests > 0 && !ended.explanation.is_empty() {
+        writeln!(text, "{}", ended.explanation).ok();
     }
     for failing in &ended.failing {
         let state = state

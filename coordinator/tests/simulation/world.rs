@@ -878,14 +878,14 @@ impl World {
         }
         let incomplete =
             self.record.totals().not_run + self.record.totals().lost > 0 || !self.record.listed;
+        // The last agents were lost before the run was concluded as a whole.
+        let unconcluded = self.losses && self.closing && self.finish && closed.exit_code == 3;
         let wanted = if red {
             1
         } else if self.record.stopped.is_some() {
             130
-        } else if incomplete {
+        } else if incomplete || unconcluded {
             3
-        } else if self.losses && self.closing && self.finish && closed.exit_code == 3 {
-            3 // the last agents were lost before the run was concluded as a whole
         } else if expected_cases == 0 {
             4
         } else {
