@@ -37,6 +37,32 @@ fn shards(events: &[Value], file: &str) -> BTreeMap<u64, BTreeSet<String>> {
     shards
 }
 
+/// Also where a slot has ended its own files before it is given a part of another's.
+#[test]
+fn what_lives_as_long_as_a_slot_is_set_up_once_in_it() {
+    let session = "import os, pytest, time\n\
+        @pytest.fixture(scope='session', autouse=True)\n\
+        def session():\n\
+        \x20   time.sleep(0.2)\n\
+        \x20   open('session.log', 'a').write(f'up {os.getpid()}\\n')\n\
+        \x20   yield\n\
+        \x20   open('session.log', 'a').write(f'down {os.getpid()}\\n')\n";
+    let suite = Suite::with(&[LONG, ("conftest.py", session)]);
+    for file in 0..6 {
+        let body = "import time\ndef test_a(): pass\ndef test_b(): time.sleep(0.05)\n";
+        suite.write(&format!("test_{file}.py"), body);
+    }
+    for slots in ["3", "2", "2", "3", "4"] {
+        suite.write("session.log", "");
+        suite.pytest(&["-j", slots], &[]).exits(0);
+        let log = suite.read("session.log");
+        let lines: BTreeSet<&str> = log.lines().collect();
+        assert_eq!(lines.len(), log.lines().count(), "{log}");
+        let ups = lines.iter().filter(|line| line.starts_with("up"));
+        assert_eq!(2 * ups.count(), lines.len(), "{log}");
+    }
+}
+
 #[test]
 fn a_long_file_is_shared_by_all_slots_and_its_longest_test_starts_early() {
     let suite = Suite::with(&[LONG]);

@@ -208,6 +208,25 @@ fn pytests_own_maxfail_is_honoured_run_wide() {
     );
 }
 
+/// It is the last of its slot, whose tear-down waits for word of what comes next: the other slot is not done.
+#[test]
+fn the_last_failure_of_a_slot_is_known_at_once() {
+    let long = "import pytest, time\n\
+        @pytest.fixture(scope='module')\n\
+        def dear(): time.sleep(1)\n\
+        @pytest.mark.parametrize('n', range(8))\n\
+        def test_long(dear, n): time.sleep(0.1)\n";
+    let suite = Suite::with(&[
+        ("test_long.py", long),
+        ("test_red.py", "def test_bad(): assert 0\n"),
+    ]);
+    suite.pytest(&["-j", "2"], &[]).exits(1);
+    // Now the set-up is known, which keeps the long file in one piece.
+    suite.pytest(&["-j", "2"], &["-x"]).exits(1);
+    let report = suite.report();
+    assert!(report.total("not_run") >= 6, "{}", report.0["totals"]);
+}
+
 #[test]
 fn the_configuration_file_says_what_runs() {
     let suite = Suite::with(&[GREEN]);

@@ -218,6 +218,8 @@ impl Live {
                 self.extend_grant(case + 1);
             }
             RunnerEvent::End(end) => {
+                // The run may have had enough.
+                self.urgent |= matches!(end.outcome, Outcome::Failed | Outcome::Error);
                 let (at, ended) = self.end(end, now)?;
                 fact(at, Body::CaseEnded(ended));
             }

@@ -3,7 +3,7 @@
 use super::facts::Times;
 use super::{
     BREAKS, CaseKey, CaseText, Command, EndCause, KILLS, LeaseCommand, Level, Micros, Part, Place,
-    ProcessEnded, Run, RunningCase, Work,
+    ProcessEnded, Run, RunningCase, ShardState, Work,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -14,50 +14,88 @@ impl Run {
     /// Gives every slot what it should hold now, and tells those for whom there is nothing more.
     pub(super) fn hand_out(&mut self, now: Micros) {
         if self.record.stopped.is_none() {
-            for shard in 0..self.shards.len() as u32 {
-                if !self.takes_leases(shard) {
-                    continue;
+            if self.settings.script.is_some() {
+                for shard in 0..self.shards.len() as u32 {
+                    if self.takes_leases(shard) {
+                        self.hand_out_script(shard);
+                    }
                 }
-                if self.settings.script.is_some() {
-                    self.hand_out_script(shard);
-                    continue;
-                }
-                // Who has nothing comes first: a reserve for a busy slot must not be what an idle one could run now.
-                if self.dispatcher.is_free(shard)
-                    && let Some(work) = self.dispatcher.next(shard, now)
-                {
-                    self.lease(shard, work);
-                }
-            }
-            for shard in 0..self.shards.len() as u32 {
-                if !self.takes_leases(shard) || self.settings.script.is_some() {
-                    continue;
-                }
-                while let Some(work) = self.dispatcher.next(shard, now) {
-                    self.lease(shard, work);
-                }
+            } else {
+                // Who has nothing comes first: a reserve for a busy slot must not be what an idle one could run now. A process
+                // that has let go of everything comes last.
+                let free = |run: &Run, shard| {
+                    run.dispatcher.is_free(shard) && !run.shards[shard as usize].told_idle
+                };
+                self.hand_out_to(now, 1, free);
+                self.hand_out_to(now, usize::MAX, |_, _| true);
             }
         }
         self.take_back(now);
-        if self
-            .shards
-            .iter()
-            .all(|shard| shard.told_idle || !shard.ready || shard.gone)
-        {
+        self.tell_idle();
+    }
+
+    fn hand_out_to(&mut self, now: Micros, most: usize, whom: impl Fn(&Run, u32) -> bool) {
+        for shard in 0..self.shards.len() as u32 {
+            if !self.takes_leases(shard) || !whom(self, shard) {
+                continue;
+            }
+            for _ in 0..most {
+                let Some(work) = self.dispatcher.next(shard, now) else {
+                    break;
+                };
+                self.lease(shard, work);
+            }
+        }
+    }
+
+    /// Tells slots that nothing comes to them any more, so that they let go of what their tests share.
+    ///
+    /// It must not be taken back, or the slot's process would set up again what lives as long as it does. So it is said
+    /// only when nothing can move any more; that costs nothing, since whoever still runs has the same to tear down. What
+    /// comes from a lost process all the same is run in a new one.
+    fn tell_idle(&mut self) {
+        let untold = |shard: &ShardState| shard.ready && !shard.gone && !shard.told_idle;
+        if !self.shards.iter().any(untold) {
             return;
         }
-        let more = self.record.stopped.is_none()
-            && !self.over
-            && (self.dispatcher.is_waiting() || !self.is_listed() || self.might_split(now));
+        let running = self.record.stopped.is_none() && !self.over;
+        let revoking = |shard: &ShardState| shard.revoking.is_some() && !shard.gone;
+        let more = running
+            && (self.dispatcher.is_waiting()
+                || !self.is_listed()
+                || self.shards.iter().any(revoking));
+        // What is taken back may also come again to the slot that gave it.
+        let several = self.serving() > 1 && self.settings.script.is_none();
+        let mut shards = 0..self.shards.len() as u32;
+        if more || running && several && shards.any(|shard| self.is_movable(shard)) {
+            return;
+        }
         for shard in 0..self.shards.len() as u32 {
-            let state = &self.shards[shard as usize];
-            let more = more || self.may_be_taken_from_others(shard);
-            if !more && state.ready && !state.gone && !state.told_idle {
+            if untold(&self.shards[shard as usize]) {
                 self.shards[shard as usize].told_idle = true;
                 let slot = self.record.shards[shard as usize].slot;
                 self.send_to_shard(shard, Command::Idle { slot });
             }
         }
+    }
+
+    /// Whether the slot is one to move work to. A process that has let go of what its tests share is none.
+    pub(super) fn could_take(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let free = self.dispatcher.is_free(shard) || state.waiting;
+        state.ready && !state.gone && !state.told_idle && free
+    }
+
+    /// Whether something that this slot holds may still move to another.
+    fn is_movable(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let moves =
+            |&(_, work): &(u64, u32)| !matches!(self.works[work as usize].part, Part::Alone(_));
+        let Some(first) = state.leases.front().filter(|_| !state.gone) else {
+            return false;
+        };
+        state.leases.iter().skip(1).any(moves)
+            || moves(first) && !state.waiting && self.has_unstarted(shard)
     }
 
     /// A slot that is still busy with the listing could run nothing before its end.
@@ -113,7 +151,7 @@ impl Run {
         };
         let slot = self.record.shards[shard as usize].slot;
         let unit = on_record.name.to_string();
-        if alone.is_some() {
+        if alone.is_some() || self.shards[shard as usize].told_idle {
             self.send_to_shard(shard, Command::Recycle { slot });
         }
         let ends = self.shards[shard as usize].ends;
@@ -395,14 +433,6 @@ impl Run {
         self.send_to_shard(shard, command);
     }
 
-    /// Whether another slot holds what it has not begun: that may still come to this one.
-    fn may_be_taken_from_others(&self, shard: u32) -> bool {
-        let mut others = (0..).zip(&self.shards);
-        self.record.stopped.is_none()
-            && self.settings.script.is_none()
-            && others.any(|(other, state)| other != shard && !state.gone && state.leases.len() > 1)
-    }
-
     /// Takes back what waits behind a long unit while another slot has nothing to do, or only its last tear-down.
     fn take_back(&mut self, now: Micros) {
         if self.record.stopped.is_some()
@@ -412,12 +442,8 @@ impl Run {
         {
             return;
         }
-        let idle = (0..self.shards.len() as u32).any(|shard| {
-            let state = &self.shards[shard as usize];
-            let free = self.dispatcher.is_free(shard) || state.waiting;
-            state.ready && !state.gone && free
-        });
-        let Some((shard, work)) = self.dispatcher.stranded(now).filter(|_| idle) else {
+        let taker = (0..self.shards.len() as u32).any(|shard| self.could_take(shard));
+        let Some((shard, work)) = self.dispatcher.stranded(now).filter(|_| taker) else {
             return;
         };
         let state = &self.shards[shard as usize];

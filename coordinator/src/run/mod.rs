@@ -353,8 +353,10 @@ impl Run {
         } else {
             None
         };
-        let split = (self.phase == Phase::Running && self.could_split() && self.has_unstarted())
-            .then(|| self.next_split.max(now + Micros(1)));
+        let split = (self.phase == Phase::Running
+            && self.could_split()
+            && (0..self.shards.len() as u32).any(|shard| self.could_give(shard)))
+        .then(|| self.next_split.max(now + Micros(1)));
         let abort = self.stop_at.filter(|_| !self.aborted);
         let lonely = self.without_agents.map(|since| since + WITHOUT_AGENTS);
         let first = self.awaits_first_agent().then_some(FIRST_AGENT);

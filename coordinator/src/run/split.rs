@@ -159,7 +159,7 @@ impl Run {
             .collect()
     }
 
-    fn serving(&self) -> u32 {
+    pub(super) fn serving(&self) -> u32 {
         self.shards.iter().filter(|shard| !shard.gone).count() as u32
     }
 
@@ -240,42 +240,42 @@ impl Run {
             && self.settings.script.is_none()
             && !self.dispatcher.is_waiting()
             && self.is_listed()
-            && (0..self.shards.len() as u32).any(|shard| {
-                let state = &self.shards[shard as usize];
-                state.ready && !state.gone && self.dispatcher.is_free(shard)
-            })
+            && (0..self.shards.len() as u32).any(|shard| self.could_take(shard))
     }
 
-    /// Whether so much is left of a running unit that some of it may still move to a slot that has ended its own work. Such a
-    /// slot is not told to let go of what its tests share.
-    pub(super) fn might_split(&self, now: Micros) -> bool {
-        let worth = |shard: u32, left: &Left| {
-            let work = self.live_work(shard, left.lease);
-            let unit = work.map(|work| self.works[work as usize].unit);
-            let rest = left.total - left.residue;
-            unit.is_some_and(|unit| rest > self.setup_of(unit) + WORTH + WORTH)
+    /// Whether a slot may be asked for a part of what it has at work.
+    pub(super) fn could_give(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let known = state.place.declared.is_some() && !state.waiting;
+        known && state.revoking.is_none() && self.has_unstarted(shard)
+    }
+
+    /// Whether the lease that a slot has at work has cases, known or not, that have not started and may move.
+    pub(super) fn has_unstarted(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let Some(&(lease, _)) = state.leases.front() else {
+            return false;
         };
-        let coming = self.shards.iter().any(|shard| shard.revoking.is_some());
-        self.settings.script.is_none()
-            && self.serving() > 1
-            && (coming
-                || (0..self.shards.len() as u32)
-                    .filter_map(|shard| Some((shard, self.left(shard, now)?)))
-                    .any(|(shard, left)| worth(shard, &left)))
-    }
-
-    /// Whether some running lease has cases that might move.
-    pub(super) fn has_unstarted(&self) -> bool {
-        self.shards.iter().any(|state| {
-            let lease = state
-                .leases
-                .front()
-                .and_then(|(lease, _)| self.record.lease(*lease));
-            state.place.declared.is_some()
-                && !state.waiting
-                && state.revoking.is_none()
-                && lease.is_some_and(|lease| lease.cases.len() > state.place.done as usize + 1)
-        })
+        if state.place.declared.is_none() {
+            return true;
+        }
+        let Some(on_record) = self.record.lease(lease) else {
+            return false;
+        };
+        let cases = &self.record.units[on_record.unit as usize].cases;
+        let unstarted = on_record.cases.get(state.place.done as usize + 1..);
+        let owned = unstarted.unwrap_or_default();
+        // What was given back is always the end of it.
+        let end = owned.partition_point(|&number| cases[number as usize].is_owned_by(lease));
+        let Some(&last) = owned[..end].last() else {
+            return false;
+        };
+        // A cut leaves behind whatever is before one that cannot move.
+        let Some(group) = cases[last as usize].group() else {
+            return true;
+        };
+        let mut started = on_record.cases.iter().take(state.place.done as usize + 1);
+        !started.any(|&number| cases[number as usize].group() == Some(group))
     }
 
     /// Cases that a work gave back go up again, in parts.

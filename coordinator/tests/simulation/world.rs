@@ -61,6 +61,7 @@ impl ModelUnit {
 #[derive(Clone, Debug)]
 enum Item {
     Lease(LeaseCommand),
+    Idle,
     Recycle,
 }
 
@@ -121,6 +122,7 @@ pub struct World {
     record: Record,
     closed: bool,
     stopped: bool,
+    crashes: bool,
     lies: bool,
     losses: bool,
     /// Of each part of the listing on its way into the store the units up to its end, and those that are in it.
@@ -174,6 +176,7 @@ impl World {
             record: Record::default(),
             closed: false,
             stopped: false,
+            crashes: faults.crashes,
             lies: faults.lies,
             losses: faults.losses > 0,
             storing: VecDeque::new(),
@@ -419,8 +422,19 @@ impl World {
                 let slot = lease.slot as usize;
                 let state = &mut self.agents[agent].slots[slot];
                 if lease.ends == state.ends && !state.closed {
+                    let last = state.queue.iter().rev();
+                    let mut last = last.filter(|item| !matches!(item, Item::Lease(_)));
+                    let idle = match last.next() {
+                        Some(Item::Idle) => true,
+                        Some(_) => false,
+                        None => state.idle,
+                    };
+                    assert!(
+                        !idle,
+                        "a process that has let go of what its tests share is given {}",
+                        lease.unit
+                    );
                     state.queue.push_back(Item::Lease(lease));
-                    state.idle = false;
                     self.advance(agent, slot);
                 }
             }
@@ -431,7 +445,11 @@ impl World {
                 self.advance(agent, slot as usize);
             }
             Command::Idle { slot } => {
-                self.agents[agent].slots[slot as usize].idle = true;
+                let state = &mut self.agents[agent].slots[slot as usize];
+                // A process that has run nothing yet has nothing to let go of.
+                if state.up || !state.queue.is_empty() {
+                    state.queue.push_back(Item::Idle);
+                }
                 self.advance(agent, slot as usize);
             }
             Command::Revoke {
@@ -510,6 +528,10 @@ impl World {
             }
             return;
         }
+        while matches!(state.queue.front(), Some(Item::Idle)) {
+            state.idle = true;
+            state.queue.pop_front();
+        }
         if let Some(running) = &state.running {
             let knows = state.idle || !state.queue.is_empty();
             if running.waits && knows {
@@ -518,7 +540,7 @@ impl World {
             return;
         }
         match state.queue.pop_front() {
-            None => {}
+            None | Some(Item::Idle) => {}
             Some(Item::Recycle) => {
                 self.says_goodbye(agent, slot);
                 self.start(agent, slot);
@@ -712,6 +734,7 @@ impl World {
         }
         state.incarnation += 1;
         state.up = false;
+        state.idle = false;
         self.tell(agent, slot, FactBody::ProcessEnded(ended));
     }
 
@@ -861,6 +884,10 @@ impl World {
                     assert_eq!(place, shard, "group {group} of {} was separated", unit.name);
                 }
             }
+        }
+        for shard in &self.record.shards {
+            let needless = shard.processes.len() > 1 && !self.crashes && !self.losses;
+            assert!(!needless, "a slot was given a new process without a reason");
         }
         let heard = self.carried.clone();
         if let Some(finished) = &self.finished {

@@ -131,7 +131,7 @@ class Slot:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
-        self.teardown = Teardown(session, self.talk, self.find)
+        self.teardown = Teardown(session, self.talk, self.find, self.is_enough)
         if self.concludes:
             self.say_hello()
             self.conclude(session)
@@ -331,6 +331,10 @@ class Slot:
             reason = session.shouldfail or session.shouldstop
             self.ending.give_up(f"pytest was told to stop after {case.id}: {reason}")
             raise session.Failed(reason) if session.shouldfail else session.Interrupted(reason)
+
+    def is_enough(self):
+        """Whether the item at work, by what it has reported so far, brings the run's limit about."""
+        return self.failures + 1 == self.run_wide.limit and self.reports.failed()
 
     def enough(self, failed):
         """Whether with this case the run's limit is reached, by this process alone. Then nothing more is begun."""

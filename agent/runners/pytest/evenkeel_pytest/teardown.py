@@ -38,10 +38,11 @@ class Ahead(pytest.Item):
 
 
 class Teardown:
-    def __init__(self, session, talk, find):
+    def __init__(self, session, talk, find, ends):
         self.session = session
         self.talk = talk
         self.find = find  # gives the unit of a lease
+        self.ends = ends  # whether the running item's failure ends the run
         self.orphans = []  # errors behind the end of the test that they belong to: (message, text)
         self.waited = 0  # microseconds of the running item's tear-down that were the agent's
         self.ahead = Ahead.from_parent(session, name="[the next unit's first test]")
@@ -55,7 +56,7 @@ class Teardown:
         talk.receive(wait=False)
         told = False
         while not talk.queue:
-            if talk.idle or talk.stopping or talk.full:
+            if talk.idle or talk.stopping or talk.full or self.ends():
                 return []
             asked = now()
             if not told:
