@@ -80,6 +80,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/teardown.py"),
     ),
     (
+        "surroundings.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/surroundings.py"),
+    ),
+    (
         "tee.py",
         include_str!("../../runners/pytest/evenkeel_pytest/tee.py"),
     ),

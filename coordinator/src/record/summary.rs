@@ -93,6 +93,15 @@ impl Record {
         totals
     }
 
+    /// Whether there is nothing but units that were skipped as a whole, each of them one case with the unit's name.
+    pub fn only_skipped_units(&self) -> bool {
+        let mut cases = self
+            .units
+            .iter()
+            .flat_map(|unit| unit.cases.iter().map(move |case| (unit, case)));
+        cases.all(|(unit, case)| case.id == unit.name && case.verdict() == Some(Verdict::Skipped))
+    }
+
     pub fn schedule(&self) -> Schedule {
         let spans = self
             .leases

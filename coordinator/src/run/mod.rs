@@ -514,6 +514,9 @@ impl Run {
             )
         } else if totals.tests == 0 {
             ("incomplete", 4, "no test was found".to_owned())
+        } else if self.record.only_skipped_units() {
+            let message = "no test was found: whatever was loaded skipped itself";
+            ("incomplete", 4, message.to_owned())
         } else {
             ("green", 0, String::new())
         };

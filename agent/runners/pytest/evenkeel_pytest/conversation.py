@@ -6,11 +6,10 @@ PYTEST_DONT_REWRITE
 
 import collections
 import contextlib
-import json
 import os
 import signal
 
-from .text import CHUNK, TEXT_LIMIT, clean, cut, dumps
+from .text import CHUNK, TEXT_LIMIT, clean, cut, dumps, loads
 from .units import Lease
 
 FAREWELL_SECONDS = 10  # what the tear-down may take after the agent has gone
@@ -63,7 +62,7 @@ class Conversation:
 
     def obey(self, line):
         try:
-            operation = json.loads(line)
+            operation = loads(line.decode("utf-8"))
             name = operation["op"]
             if name == "run":
                 wanted = typed(operation["unit"], str)

@@ -35,7 +35,7 @@ def carry(session, config, reports):
     left = {"failed": session.testsfailed, "collected": session.testscollected, "output": config.workeroutput}
     if reports is not None:
         left["reports"] = reports
-    return json.dumps(left, default=replay.encode, skipkeys=True, separators=(",", ":"))
+    return replay.pack(left)
 
 
 class Node:

@@ -4,6 +4,7 @@ Owns the word to the user on it, not the calls. Where everything is collected at
 """
 
 import os
+import sys
 
 REMEDY = 'If it needs all tests at once: collect = "whole" in evenkeel.toml, or --collect whole'
 
@@ -23,6 +24,17 @@ def name_of(impl, config):
     return os.path.relpath(name, str(config.rootpath)) if os.path.isabs(name) else name
 
 
+class FileItems(list):
+    """`session.items` while tests run: those of one file. Whoever goes through them then means all."""
+
+    watch = None  # on who looks; taken away when that has been told
+
+    def __iter__(self):
+        if self.watch is not None:
+            self.watch.read(sys._getframe(1))
+        return super().__iter__()
+
+
 class Watch:
     """Says once, for each implementation, that it changed the list of a file's tests."""
 
@@ -34,6 +46,21 @@ class Watch:
             if "items" in impl.argnames and not (impl.hookwrapper or getattr(impl, "wrapper", False)):
                 self.watch(impl)
         self.finishers = others(config.hook.pytest_collection_finish)
+        self.items = None  # the list that is watched
+
+    def over(self, items):
+        """Tests are about to run, with this list in the session."""
+        if isinstance(items, FileItems):
+            self.items, items.watch = items, self
+
+    def read(self, frame):
+        """Somebody goes through the list, in this frame."""
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(("_pytest.", "pluggy", f"{__package__}.")):
+            self.items.watch = None
+            self.over = lambda items: None
+            place = f"{os.path.relpath(frame.f_code.co_filename, str(self.config.rootpath))}:{frame.f_lineno}"
+            self.say("warning", f"session.items is read at {place}, and has the tests of one file only. {REMEDY}")
 
     def watch(self, impl):
         plain, at = impl.function, impl.argnames.index("items")

@@ -6,6 +6,7 @@ Owns the way from a unit's nodes to its cases. Which of them run is the lease's.
 import pytest
 from _pytest import runner as pytest_runner
 
+from .foreign import FileItems
 from .reports import headline, long_text, outputs, skip_reason
 from .text import clean, one_line, trace
 from .units import Case
@@ -15,8 +16,9 @@ from .wire import now
 
 
 class Loader:
-    def __init__(self, units):
+    def __init__(self, units, surroundings):
         self.units = units  # by name, in pytest's order
+        self.surroundings = surroundings
         self.namesakes = {}  # unit -> those before it whose modules have the same name
         self.compared = 0  # of so many units
         self.unit = None  # the one at work
@@ -46,7 +48,8 @@ class Loader:
         items, broken = [], None  # a line and a text
         try:
             if unit.nodes:
-                session.config.hook.pytest_collection(session=session)
+                with self.surroundings.importing(unit.place):
+                    session.config.hook.pytest_collection(session=session)
                 items = session.items
             elif not unit.reports:
                 text = f"there is no unit {unit.name} here"
@@ -102,7 +105,7 @@ class Loader:
 
     def collect(self, session):
         getattr(session, "_collection_cache", {}).clear()
-        items = session.items = []
+        items = session.items = FileItems()
         unit = self.unit
         if self.watch is not None and self.loaded:
             self.watch.finished()
@@ -124,12 +127,21 @@ class Loader:
                 missing.append(f"not found: {'::'.join([unit.path, *names])}\n(no match in any of {named!r})")
         if missing:
             raise pytest.UsageError(*missing)
+        if items:  # a suite has some, or pytest says so; what others do with the list may rely on it
+            self.call_hooks(session, items)
+        session.testscollected += len(items)
+
+    @staticmethod
+    def call_hooks(session, items):
         hook = session.config.hook
+        # pytest takes the end of a collection for the end of the walk, and forgets the fixtures of what is still to be walked.
+        pending = getattr(getattr(session, "_fixturemanager", None), "_pending_conftests", {})
+        kept = dict(pending)
         try:
             hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
         finally:
             hook.pytest_collection_finish(session=session)
-        session.testscollected += len(items)
+            pending.update(kept)
 
     def match(self, node, names, seen):
         """The nodes below this one that the names lead to, as Session.collect finds them. `seen` makes two arguments with the

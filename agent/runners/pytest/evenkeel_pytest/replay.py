@@ -29,6 +29,10 @@ def encode(value):
     return str(value)
 
 
+# Bound early: a test's mocks may be in place when its report comes.
+pack = json.JSONEncoder(default=encode, skipkeys=True, separators=(",", ":")).encode
+
+
 def decode(value):
     return base64.b64decode(value["base64"]) if set(value) == {"base64"} else value
 
@@ -47,7 +51,7 @@ class Kept:
             return
         data["worker_id"] = self.config.workerinput["workerid"]
         data["testrun_uid"] = self.config.workerinput["testrunuid"]
-        line = json.dumps(data, default=encode, skipkeys=True, separators=(",", ":")) + "\n"
+        line = pack(data) + "\n"
         self.packed.append(self.packer.compress(line.encode("ascii")))
 
     def add_collected(self, report):

@@ -19,6 +19,7 @@ from .foreign import Watch
 from .loading import Loader
 from .reports import is_subtest
 from .teardown import Teardown
+from .surroundings import Surroundings
 from .terminal import Terminal
 from .text import dumps, one_line, trace
 from .units import Case, Unit
@@ -44,7 +45,8 @@ class Slot:
         self.whole = given.get("EVENKEEL_COLLECT") == "whole"
         self.run_wide = None
         self.walk = Walk()
-        self.loader = Loader(self.walk.units)
+        self.surroundings = Surroundings()
+        self.loader = Loader(self.walk.units, self.surroundings)
         self.talk = Conversation(wire, self.walk.units, lambda: self.session._setupstate.teardown_exact(None))
         self.teardown = None  # made with the loop, when there is a session to tear down
         self.terminal = None
@@ -107,7 +109,8 @@ class Slot:
             session.items = []
             return True
         if self.walk.walking:
-            self.walk.step(session, self.walk.walking)
+            with self.surroundings.walking():
+                self.walk.step(session, self.walk.walking, self.surroundings)
             return True
         if self.talk.lease is not None:
             self.loader.collect(session)
@@ -127,10 +130,15 @@ class Slot:
         if self.terminal is not None and self.terminal.summarised:
             self.terminal.reporter.pytest_warning_recorded(warning_message, nodeid)
 
+    def pytest_plugin_registered(self, plugin):
+        if self.terminal is not None:
+            self.terminal.met(plugin)
+
     # The loop.
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
+        self.surroundings.take()
         self.teardown = Teardown(session, self.talk, self.find, self.is_enough)
         if self.concludes:
             self.say_hello()
@@ -240,6 +248,8 @@ class Slot:
             self.loader.watch = Watch(self.config, talk.say)
         if unit.cases is None:
             self.loader.load(self.session, unit)
+        if self.loader.watch is not None:
+            self.loader.watch.over(self.session.items)
         lease.cases = [case for case in unit.cases if lease.admits(case)]
         instead = lease.instead()
         if not lease.cases and lease.only and unit.cases and unit.cases[0].item is None and len(unit.cases) == 1:
@@ -303,6 +313,7 @@ class Slot:
         self.reports = Reports()
         teardown.waited = 0
         teardown.make_room_for(item)
+        teardown.running = item
         self.terminal.aside.heard = True
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)

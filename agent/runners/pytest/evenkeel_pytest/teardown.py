@@ -4,6 +4,9 @@ Within a unit tear-down is pytest's own. PYTEST_DONT_REWRITE
 """
 
 import contextlib
+import faulthandler
+import signal
+import types
 
 import pytest
 from _pytest import runner as pytest_runner
@@ -21,7 +24,8 @@ class Ahead(pytest.Item):
     look at the next item otherwise, this one belongs to the session and to nothing below it.
     """
 
-    cls = module = function = instance = obj = None
+    cls = function = instance = obj = None
+    module = types.ModuleType("evenkeel_next_unit", "Stands in for the next unit's module, which is none that was there before.")
     fixturenames = ()
 
     def listchain(self):
@@ -44,6 +48,7 @@ class Teardown:
         self.find = find  # gives the unit of a lease
         self.ends = ends  # whether the running item's failure ends the run
         self.orphans = []  # errors behind the end of the test that they belong to: (message, text)
+        self.running = None  # the item at work
         self.waited = 0  # microseconds of the running item's tear-down that were the agent's
         self.ahead = Ahead.from_parent(session, name="[the next unit's first test]")
         self.ahead.teardown = self
@@ -63,7 +68,8 @@ class Teardown:
                 told = True
                 lease = talk.lease
                 talk.wire.push(f'{{"event":"waiting","lease":{lease.number},"case":{lease.next - 1},"at":{asked}}}\n')
-            talk.receive(wait=True)
+            with self.time_out():
+                talk.receive(wait=True)
             self.waited += max(1, now() - asked)
         lease = talk.queue[0]
         unit = self.find(lease)
@@ -71,6 +77,25 @@ class Teardown:
             if case.item is not None and lease.admits(case):
                 return case.item.listchain()
         return unit.nodes[0].listchain() if unit.nodes else [self.session]
+
+    @contextlib.contextmanager
+    def time_out(self):
+        """Inside, the test's own clocks stand still: what is waited for is not its doing. Those that cannot be wound up again
+        have done their work, since the test's code is done."""
+        item = self.running
+        if item is not None:
+            cancel = getattr(item, "cancel_timeout", None)  # pytest-timeout's, by thread; by signal it is the timer below
+            if cancel is not None and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+                cancel()
+            with contextlib.suppress(ValueError):  # without pytest's plugin there is no such setting
+                if float(item.config.getini("faulthandler_timeout") or 0) > 0:
+                    faulthandler.cancel_dump_traceback_later()
+        left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            yield
+        finally:
+            if left:
+                signal.setitimer(signal.ITIMER_REAL, left, interval)
 
     def make_room_for(self, item):
         """Tears down what was kept for a unit that then did not come. Errors go to this item: the one that they belong to has

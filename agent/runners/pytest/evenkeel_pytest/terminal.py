@@ -11,11 +11,14 @@ import re
 import pytest
 
 from . import tee
+from .foreign import others
 
 # pytest's own statuses at which it has a summary written: passed, failed, interrupted, usage error, no tests.
 SUMMARISED = (0, 1, 2, 4, 5)
 # What keeps the reporter as other plugins expect to find it.
 HEARD = ("pytest_report_teststatus", "pytest_sessionstart", "pytest_report_header")
+# Whoever has one of these may ask the reporter what there was.
+LOOK_BACK = ("pytest_terminal_summary", "pytest_sessionfinish", "pytest_unconfigure")
 _separator = re.compile(r"=+ (.+?) =+")
 _verdict = re.compile(r"(?:ERROR|FAIL):? +(.+)")
 
@@ -67,10 +70,18 @@ class Terminal:
                 if hook.name not in HEARD:
                     with contextlib.suppress(AttributeError, ValueError):
                         hook._remove_plugin(reporter)
-        summaries = self.config.hook.pytest_terminal_summary.get_hookimpls()
-        self.summarised = self.reporter is not None and any(
-            not impl.function.__module__.startswith("_pytest.") for impl in summaries
-        )
+        for plugin in pluginmanager.get_plugins():
+            self.met(plugin)
+
+    def met(self, plugin):
+        """A plugin has come that may look at the reports at the end."""
+        if self.reporter is None or self.summarised:
+            return
+        for name in LOOK_BACK:
+            function = getattr(plugin, name, None)
+            own = ("_pytest.", f"{__package__}.")
+            if function is not None and not str(getattr(function, "__module__", "")).startswith(own):
+                self.summarised = True
 
     def heard(self, report):
         """Files a report under its category, as the reporter would: summaries count them."""
@@ -90,7 +101,7 @@ class Terminal:
 
     def summarise(self, exitstatus):
         """Calls the hook, as the reporter does behind all others at the end of the session."""
-        if not self.summarised or exitstatus not in SUMMARISED:
+        if not others(self.config.hook.pytest_terminal_summary) or exitstatus not in SUMMARISED:
             return
         own = type(self.reporter).pytest_terminal_summary.__code__
         if self.reporter.no_summary and "no_summary" not in own.co_names:  # until pytest 9 it silenced everybody

@@ -12,7 +12,9 @@ TEXT_LIMIT = 1 << 20  # bytes of one text of a case: an output, a detail
 CHUNK = 1 << 18  # characters of one `listed` or `declare`, roughly
 MESSAGE_LIMIT = 1000  # characters of the one line that says what went wrong
 
+# Bound early, as is whatever runs while a test has its mocks in place.
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+loads = json.JSONDecoder().decode
 _surrogates = re.compile("[\ud800-\udfff]")
 
 

@@ -19,6 +19,7 @@ class Unit:
         self.nodes = []  # as pytest would expand them; one twice where the command names it twice
         self.names = []  # what the command picks from the file behind `::`; empty: everything
         self.reports = []  # what went wrong on the walk already, for a directory
+        self.place = None  # where the walk met it, for its import
         self.cases = None  # what it holds, kept while more leases on it are to be expected
         self.loaded = False  # whether it was, in this process
         self.whole = False  # whether its cases were found before there were leases; then they are kept for good

@@ -73,6 +73,7 @@ class Reports:
 
     def __init__(self):
         self.list = []
+        self.said = []  # what each came to when it was heard: whoever changes it later changes no count of pytest's either
         self.subtests = False  # whether it had any
 
     def add(self, report, config):
@@ -83,9 +84,10 @@ class Reports:
             # pytest turns a test with failed subtests into a failed one as it asks for the status, which is the silenced
             # terminal's habit; other plugins shall see what they are used to.
             config.hook.pytest_report_teststatus(report=report, config=config)
+        self.said.append(report.outcome)
 
     def failed(self):
-        return any(report.failed for report in self.list)
+        return "failed" in self.said
 
     def verdict(self, waited):
         """What they come to. `waited`: microseconds of the tear-down that were not the test's."""
@@ -93,8 +95,7 @@ class Reports:
         phases = {}
         failures, skipped, last, repeated = [], None, None, []
         outcome = "passed"
-        for report in self.list:
-            said = report.outcome
+        for report, said in zip(self.list, self.said):
             if said == "failed":
                 failures.append(report)
                 if report.when == "call":

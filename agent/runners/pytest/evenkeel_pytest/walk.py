@@ -107,7 +107,7 @@ class Walk:
         if mark is not None:
             mark.pytest_collection_modifyitems(items=[], config=session.config)
 
-    def step(self, session, enough):
+    def step(self, session, enough, surroundings):
         """Goes on until `enough()` or until everything has been found."""
         held = getattr(session, "_collection_cache", None)
         if self.cache is not None:
@@ -115,7 +115,9 @@ class Walk:
         session.genitems = self.genitems  # pytest's own calls it for what is below a node
         try:
             for file in self.files:
-                self.note(file)
+                unit = self.note(file)
+                if unit.place is None:
+                    unit.place = surroundings.here()
                 if enough():
                     return
             self.complete = True
@@ -162,6 +164,7 @@ class Walk:
             unit = self.by_path[path] = self.new_unit(node.nodeid, path)
             unit.names = self.picked.get(path, [])
         unit.nodes.append(node)
+        return unit
 
     def new_unit(self, nodeid, path):
         name = clean(nodeid) or "."
