@@ -185,6 +185,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
                 "event": "lease_ended", "lease": ended.lease, "unit": unit_name(lease.unit),
                 "shard": shard_name(lease.shard), "agent": agent_of(lease.shard), "reason": reason,
                 "start_s": begun, "end_s": seconds(ended.at_us), "setup_s": seconds(ended.setup_us),
+                "waited_s": seconds(ended.waited_us),
             })
         }
         Body::Returned(returned) => json!({

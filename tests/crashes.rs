@@ -201,24 +201,13 @@ fn a_test_killed_from_outside_runs_again_once_and_alone() {
     let suite = Suite::with(&[
         (
             "test_victim.py",
-            "import os, time\ndef test_before(): pass\ndef test_victim():\n    if not os.path.exists('second'):\n        open('second', 'w').close()\n        open('ready', 'w').close()\n        time.sleep(60)\ndef test_behind(): pass\n",
+            "import os, time\ndef test_before(): pass\ndef test_victim():\n    if not os.path.exists('second'):\n        open('second', 'w').close()\n        open('pid', 'w').write(str(os.getpid()))\n        os.rename('pid', 'ready')\n        time.sleep(60)\ndef test_behind(): pass\n",
         ),
         ("test_other.py", "def test_other(): pass\n"),
     ]);
     let mut run = suite.start_pytest(&["-j", "2"], &[]);
     run.until("the victim", || suite.root.join("ready").exists());
-    // What is durable is told, a moment later.
-    let mut victim = None;
-    run.until("the victim's process", || {
-        let events = suite.events();
-        let unit = named(&events, "unit_started").find(|event| event["unit"] == "test_victim.py");
-        let Some(unit) = unit else { return false };
-        let process =
-            named(&events, "process_started").find(|event| event["shard"] == unit["shard"]);
-        victim = process.and_then(|event| event["pid"].as_i64());
-        victim.is_some()
-    });
-    kill(victim.unwrap() as i32, libc::SIGKILL);
+    kill(suite.read("ready").parse().unwrap(), libc::SIGKILL);
     run.end().exits(0).says(&[
         "test_victim.py::test_victim",
         "it runs again, once and alone",

@@ -37,6 +37,77 @@ fn shards(events: &[Value], file: &str) -> BTreeMap<u64, BTreeSet<String>> {
     shards
 }
 
+#[test]
+fn no_long_test_waits_behind_another() {
+    let long = "import pytest, time\n\
+        @pytest.mark.parametrize('n', range(4))\n\
+        def test_long(n): time.sleep(2.5)\n";
+    let suite = Suite::with(&[("test_long.py", long)]);
+    suite.pytest(&["-j", "4"], &[]).exits(0);
+    suite.pytest(&["-j", "4"], &[]).exits(0);
+    let shards = shards(&suite.events(), "test_long.py");
+    assert_eq!(shards.len(), 4, "{shards:?}");
+}
+
+/// Neither by what a process may start ahead nor by what it starts while it is asked to give back.
+#[test]
+fn tests_of_a_group_are_never_apart() {
+    let body = "import pytest, time\n\
+        @pytest.mark.parametrize('n', [\n\
+        \x20   pytest.param(n, marks=pytest.mark.xdist_group(f'g{n % 5}') if n % 2 else ()) for n in range(40)\n\
+        ])\n\
+        def test_it(n): time.sleep(0.2 if n < 6 else 0.01)\n";
+    let suite = Suite::with(&[("test_groups.py", body)]);
+    for slots in ["4", "3", "4", "2", "4"] {
+        suite.pytest(&["-j", slots], &[]).exits(0);
+        let events = suite.events();
+        sound(&events);
+        let mut places: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for test in named(&events, "test_finished").filter(|test| test["group"].is_string()) {
+            let shard = test["shard"].as_u64().unwrap();
+            places
+                .entry(text(&test["group"]))
+                .or_default()
+                .insert(shard);
+        }
+        assert_eq!(places.len(), 5);
+        assert!(
+            places.values().all(|shards| shards.len() == 1),
+            "{places:?}"
+        );
+    }
+}
+
+/// The time until a slot knows that nothing comes is no work: neither of its last test nor of what later runs expect.
+#[test]
+fn waiting_is_not_counted() {
+    let long = "import time, pytest\n\
+        @pytest.fixture(scope='module')\n\
+        def dear():\n\
+        \x20   open('begun', 'w').close()\n\
+        \x20   time.sleep(0.6)\n\
+        @pytest.mark.xdist_group('one')\n\
+        def test_a(dear): time.sleep(0.6)\n\
+        def test_b(dear): pass\n";
+    let short = "import os, time\n\
+        def test_short():\n\
+        \x20   while not os.path.exists('begun'): time.sleep(0.001)\n";
+    let suite = Suite::with(&[("test_long.py", long), ("test_short.py", short)]);
+    suite.pytest(&["-j", "2"], &[]).exits(0);
+    std::fs::remove_file(suite.root.join("begun")).unwrap();
+    suite.pytest(&["-j", "2"], &[]).exits(0);
+    let events = suite.events();
+    let lease = named(&events, "lease_ended").find(|lease| lease["unit"] == "test_short.py");
+    let lease = lease.unwrap();
+    let number = |name: &str| lease[name].as_f64().unwrap();
+    assert!(number("waited_s") > 0.3, "{lease}");
+    let worked = number("end_s") - number("start_s") - number("waited_s");
+    let samples =
+        suite.query("select work_us from history where unit = 'test_short.py' order by id");
+    let last: f64 = samples.lines().last().unwrap().trim().parse().unwrap();
+    assert!((last / 1e6 - worked).abs() < 0.1, "{samples} of {worked}");
+}
+
 /// Also where a slot has ended its own files before it is given a part of another's.
 #[test]
 fn what_lives_as_long_as_a_slot_is_set_up_once_in_it() {

@@ -98,8 +98,8 @@ pub(crate) enum RunnerEvent {
     },
     Waiting {
         lease: u64,
-        #[serde(rename = "case")]
-        _case: u32,
+        case: u32,
+        at: u64,
     },
     Log {
         level: Level,
@@ -242,6 +242,8 @@ pub(crate) struct End {
     pub output: Vec<Output>,
     #[serde(default)]
     pub properties: Vec<(String, String)>,
+    #[serde(default)]
+    pub setup_us: u64,
     #[serde(default, rename = "phases_us")]
     pub _phases_us: BTreeMap<String, u64>,
 }
@@ -268,6 +270,7 @@ impl RunnerEvent {
             RunnerEvent::Hello(hello) => hello.at,
             RunnerEvent::Begin { at, .. }
             | RunnerEvent::Start { at, .. }
+            | RunnerEvent::Waiting { at, .. }
             | RunnerEvent::Close { at, .. } => Some(*at),
             RunnerEvent::End(end) => Some(end.at),
             _ => None,

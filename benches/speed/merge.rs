@@ -138,6 +138,7 @@ fn record() -> Record {
                 started_us: 1,
                 ended_us: 2,
                 duration_us: u64::from(case),
+                setup_us: 0,
                 message: if fails {
                     "assert 1 == 2".into()
                 } else {
@@ -151,6 +152,7 @@ fn record() -> Record {
             lease,
             reason: closed,
             setup_us: 10,
+            waited_us: 0,
             at_us: lease * 1000 + 900,
         }));
     }

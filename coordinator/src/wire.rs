@@ -95,12 +95,14 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             outcome: outcome(ended.outcome)?,
             started: Micros(ended.started_at_us),
             duration: Micros(ended.duration_us),
+            setup: Micros(ended.setup_us),
             ordinal: ended.ordinal,
             text: ended.text.map(|text| Box::new(case_text(text))),
         }),
         In::UnitClosed(closed) => FactBody::UnitClosed {
             lease: closed.lease,
             setup: Micros(closed.setup_us),
+            waited: Micros(closed.waited_us),
         },
         In::Returned(returned) => FactBody::Returned {
             lease: returned.lease,

@@ -23,10 +23,16 @@ class Lease:
         self.complete = False
         self.instead = None
         self.granted = None
+        self.waits_for_grant = False
         self.revokes = []
 
     def unfinished(self):
         return [index for index, state in enumerate(self.states) if state in ("declared", "open")]
+
+    def lacks_grant(self):
+        """Whether its next case may not start."""
+        first = next((index for index, state in enumerate(self.states) if state == "declared"), None)
+        return self.granted is not None and first is not None and first >= self.granted
 
     def being_given_back(self):
         return self.phase == "queued" and 0 in self.revokes
@@ -305,6 +311,11 @@ class Ledger:
     def on_waiting(self, event, _seen):
         lease = self.lease_of(event)
         if not lease:
+            return
+        if lease.lacks_grant():
+            ended = event["case"] < len(lease.states) and lease.states[event["case"]] in ("open", "ended")
+            self.rule("grant-waiting", ended, f"`waiting` for case {event['case']} of lease {lease.number}, which has not run")
+            lease.waits_for_grant = True
             return
         self.rule("waiting", self.open == (lease.number, event["case"]), f"`waiting` for case {event['case']} of lease {lease.number} while {named(self.open)} is open")
         behind = [other.number for other in self.leases.values()

@@ -56,7 +56,8 @@ RULES = {
     "only-order": "`only` runs in the unit's own order",
     "skip": "with `\"skip\":[…]` all but these",
     "instead": "Where `only` names a case that the unit does not have in this process, the last chunk has `\"instead\":[{\"id\":\"…\",\"n\":0},…]`",
-    "grant": "A runner that can `grant` waits, between two cases, until the next one is granted or given back.",
+    "grant": "A runner that can `grant` waits, between two cases, until the next one is granted or given back",
+    "grant-waiting": "until the next one is granted or given back, and says so by `waiting`",
     # revoke
     "revoke-answered": "Answered by `returned`.",
     "returned-cases": "Give back every case of index ≥ `from` that has not started.",

@@ -359,6 +359,7 @@ def granted(check, name):
         until = time.monotonic() + 0.3 + max((seen for _, seen, _ in check.timings), default=0) / 1e6
         while time.monotonic() < until:
             session.pump()
+        session.rule("grant-waiting", lease.waits_for_grant, "its first case is done, the next not granted, and it does not say that it waits")
         session.send({"op": "grant", "lease": 1, "to": len(check.catalogue[unit])})
         session.wait_closed("grant")
         session.stop()

@@ -5,9 +5,9 @@
 A unit may be run in several parts, each a lease. The bound is the larger of two:
 
 (a) The work, spread over the slots from the moment each was ready. The work of a lease is the time from its start to its end
-    without its set-up; to that comes each unit's set-up once: that of the unit's first lease, by start, that tells one.
+    without its set-up and without what its slot waited to hear what comes next; to that comes each unit's set-up once: that of the unit's first lease, by start, that tells one.
     What a split pays on top is not in the bound, so that it shows in the gap.
-(b) The longest piece, with the set-up of its unit. A piece is one case, from the start to the end of its attempts, or all cases of
+(b) The longest piece, with the set-up of its unit. A piece is one case, as long as its attempts took, or all cases of
     a unit that share a `group`, which are never split; events without groups mean that every case can move by itself. The set-up
     is again the unit's first. For the piece that opens a lease it is the time from the lease's start instead: fixtures of the
     module are set up within its first case, and would count twice. The end of a unit (tear-down behind its last case) is in
@@ -41,13 +41,18 @@ class Lease(NamedTuple):
     start: float
     end: float
     setup: float
+    waited: float
+
+    @property
+    def work(self):
+        return max(0.0, self.end - self.start - self.setup - self.waited)
 
 
 class Attempt(NamedTuple):
     lease: int
     case: tuple  # the unit, the id, the occurrence
     start: float
-    end: float
+    took: float
 
 
 def spread(work, ready):
@@ -70,11 +75,11 @@ def read(path):
                 ready.setdefault(event["shard"], event["ready_s"])
             elif kind == "test_finished":
                 case = (event["file"], event["id"], event["occurrence"])
-                attempts.append(Attempt(event["lease"], case, event["start_s"], event["end_s"]))
+                attempts.append(Attempt(event["lease"], case, event["start_s"], event["duration_s"]))
                 if event.get("group") is not None:
                     groups[case] = event["group"]
             elif kind == "lease_ended" and event["start_s"] is not None:
-                leases[event["lease"]] = Lease(event["unit"], event["start_s"], event["end_s"], event["setup_s"])
+                leases[event["lease"]] = Lease(*(event[name] for name in ("unit", "start_s", "end_s", "setup_s", "waited_s")))
     return ready, leases, attempts, groups
 
 
@@ -99,7 +104,7 @@ def longest_piece(leases, attempts, groups, setups):
         unit, id, occurrence = attempt.case
         group = groups.get(attempt.case)
         piece = (unit, "case", id, occurrence) if group is None else (unit, "group", group, 0)
-        length[piece] += attempt.end - attempt.start
+        length[piece] += attempt.took
         lead.setdefault(piece, setups.get(unit, 0.0))
         if opening[attempt.lease] is attempt and attempt.lease in leases:
             lead[piece] = attempt.start - leases[attempt.lease].start
@@ -117,7 +122,7 @@ def check(path):
     first = min(lease.start for lease in leases.values())
     makespan = max(lease.end for lease in leases.values()) - first
     setups = first_setups(leases.values())
-    work = sum(setups.values()) + sum(max(0.0, lease.end - lease.start - lease.setup) for lease in leases.values())
+    work = sum(setups.values()) + sum(lease.work for lease in leases.values())
     level = spread(work, [max(0.0, at - first) for at in ready.values()])
     longest, name = longest_piece(leases, attempts, groups, setups)
     bound = max(level, longest)

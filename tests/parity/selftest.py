@@ -18,17 +18,17 @@ class Events:
         self.list = [{"event": "process_started", "shard": shard + 1, "ready_s": at} for shard, at in enumerate(ready)]
         self.leases = 0
 
-    def lease(self, unit, start, setup, *cases, tail=0.0, told=None):
+    def lease(self, unit, start, setup, *cases, tail=0.0, told=None, waited=0.0):
         """A lease that loads for `setup` seconds and runs `cases`: (id, seconds) or (id, seconds, group). `told` is the set-up
-        that it tells, if that is more than the loading."""
+        that it tells, if that is more than the loading; `waited` is within the last case."""
         self.leases += 1
         at = start + setup
         for id, seconds, *group in cases:
             finished = {"event": "test_finished", "id": id, "occurrence": 0, "file": unit, "lease": self.leases}
-            finished.update(start_s=at, end_s=at + seconds, group=group[0] if group else None)
+            finished.update(start_s=at, end_s=at + seconds, duration_s=seconds, group=group[0] if group else None)
             self.list.append(finished)
             at += seconds
-        ended = {"event": "lease_ended", "lease": self.leases, "unit": unit, "start_s": start, "end_s": at + tail}
+        ended = {"event": "lease_ended", "lease": self.leases, "unit": unit, "start_s": start, "end_s": at + waited + tail, "waited_s": waited}
         self.list.append(dict(ended, setup_s=setup if told is None else told))
         return self
 

@@ -48,7 +48,9 @@ fn randomly_without_a_seed_takes_the_runs() {
 
         // A shard that is run again draws the same, in the same order.
         forget(&again);
-        for shard in shards.as_array().unwrap() {
+        // One that was late has run nothing.
+        let ran_some = |shard: &&serde_json::Value| shard["tests"].as_u64() > Some(0);
+        for shard in shards.as_array().unwrap().iter().filter(ran_some) {
             let shard = text(&shard["shard"]);
             let mut command = again.suite.command(EVENKEEL);
             command.args(["reproduce", &run, "--shard", &shard]);

@@ -76,12 +76,12 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../runners/pytest/evenkeel_pytest/slot.py"),
     ),
     (
-        "teardown.py",
-        include_str!("../../runners/pytest/evenkeel_pytest/teardown.py"),
-    ),
-    (
         "surroundings.py",
         include_str!("../../runners/pytest/evenkeel_pytest/surroundings.py"),
+    ),
+    (
+        "teardown.py",
+        include_str!("../../runners/pytest/evenkeel_pytest/teardown.py"),
     ),
     (
         "tee.py",

@@ -174,6 +174,11 @@ impl Live {
                     .into_iter()
                     .map(|case| held.occurrence(case))
                     .collect();
+                let position = (held.done.len() - cases.len()) as u32;
+                let groups = (position..).zip(&cases);
+                let groups = groups.filter(|(_, case)| !case.group.is_empty());
+                held.grouped
+                    .extend(groups.map(|(position, case)| (position, case.group.clone())));
                 let generation = held.generation;
                 if !more {
                     self.deadline = None;
@@ -215,7 +220,9 @@ impl Live {
                 self.ordinal += 1;
                 self.deadline = context.deadline.map(|limit| clock::instant(at) + limit);
                 self.pace.started(at);
-                self.extend_grant(case + 1);
+                if case > 0 {
+                    self.extend_grant(case + 1);
+                }
             }
             RunnerEvent::End(end) => {
                 // The run may have had enough.
@@ -237,6 +244,7 @@ impl Live {
                     ));
                 }
                 let (generation, begun_at_us) = (held.generation, held.begun_at.unwrap_or(at));
+                let waited_us = held.waited;
                 self.leases.pop_front();
                 self.pace.pause();
                 fact(
@@ -246,6 +254,7 @@ impl Live {
                         generation,
                         begun_at_us,
                         setup_us,
+                        waited_us,
                     }),
                 );
                 self.urgent |= self.leases.is_empty() && !context.reserve;
@@ -264,7 +273,15 @@ impl Live {
                 );
                 self.urgent = true;
             }
-            RunnerEvent::Waiting { lease, .. } => {
+            RunnerEvent::Waiting { lease, case, at } => {
+                let at = self.alignment.align(at, now);
+                let running = self.running.as_ref();
+                let took = running.map(|running| at.saturating_sub(running.started_at));
+                self.begun(lease)?;
+                if self.grant_next(case, took) {
+                    return Ok(());
+                }
+                self.waits_since = Some(at);
                 self.deadline = None;
                 self.waiting = true;
                 // With a unit at hand the slot answers by itself.
@@ -416,6 +433,7 @@ impl Live {
             duration_us: end.duration_us,
             ordinal: running.ordinal,
             text,
+            setup_us: end.setup_us,
         };
         Ok((at, ended))
     }

@@ -1,15 +1,18 @@
 //! Grants: how many cases of a lease a process may start before it hears more.
 //!
 //! What is granted cannot be taken back while a case runs, since a process listens between cases only. So it is granted a
-//! little ahead of need: enough that it never waits, and so little that nearly all of a lease can still go elsewhere while
-//! one case takes long.
+//! little ahead of need: enough that it seldom waits, and so little that nearly all of a lease can still go elsewhere while
+//! one case takes long. The first case of a lease and those that take long have nothing granted behind them: the process says
+//! that it waits, which costs one message each way, and what would have waited behind a long one is free.
 
 use std::time::Duration;
 
 /// Microseconds of work that are granted ahead.
 const AHEAD: f64 = 20_000.0;
-/// What a case is taken to need before one was seen, microseconds: the first may be the long one.
+/// What a case is taken to need before one was seen, microseconds.
 const FIRST: f64 = 10_000.0;
+/// Cases that take longer than this, microseconds, are granted one by one: a message each way is a small part of it.
+const LONG: f64 = 40_000.0;
 /// Weight of the newest case in the moving average.
 const NEWEST: f64 = 0.2;
 
@@ -52,9 +55,16 @@ impl Pace {
         worth.then_some(NAP)
     }
 
-    /// How many cases may be ahead of the one that runs; at least one.
+    /// A case took this long, microseconds, and the process waits for the next.
+    pub(super) fn took(&mut self, duration: u64) {
+        self.usual += NEWEST * (duration as f64 - self.usual);
+        self.last = None;
+    }
+
+    /// How many cases may be ahead of the one that runs.
     pub(super) fn window(&self) -> u32 {
-        (AHEAD / self.usual.max(1.0)).max(1.0) as u32
+        let few = if self.usual > LONG { 0.0 } else { 1.0 };
+        (AHEAD / self.usual.max(1.0)).max(few) as u32
     }
 }
 
@@ -70,11 +80,12 @@ impl Grant {
     /// The new bound where a process that has started this many cases should hear of one.
     pub(super) fn extend(&mut self, started: u32, window: u32) -> Option<u32> {
         let most = self.taken_from.unwrap_or(u32::MAX);
-        if self.to >= most || self.to.saturating_sub(started) > window / 2 {
+        let to = started.saturating_add(window).min(most);
+        if to <= self.to || self.to.saturating_sub(started) > window / 2 {
             return None;
         }
-        self.to = started.saturating_add(window).min(most);
-        Some(self.to)
+        self.to = to;
+        Some(to)
     }
 }
 
@@ -91,6 +102,10 @@ mod tests {
         assert!(pace.window() >= 300, "{}", pace.window());
         for case in 0..30 {
             pace.started(10_000 + case * 1_000_000);
+        }
+        assert_eq!(pace.window(), 0);
+        for _ in 0..30 {
+            pace.took(20_000);
         }
         assert_eq!(pace.window(), 1);
     }

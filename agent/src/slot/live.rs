@@ -2,11 +2,11 @@
 
 use super::grant::{Grant, Pace};
 use super::{CONNECT, LONG, STOP, Wake, keys, op_line};
-use crate::clock::{self, Alignment};
+use crate::clock::{self, Alignment, now_us};
 use crate::process::{Connected, Process, Spawn};
 use crate::runner::{Carried, DeclaredCase, Op};
 use evenkeel_proto::v1;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -51,6 +51,10 @@ pub(super) struct LeaseState {
     pub(super) ids: HashSet<(String, u32)>,
     /// Absent where the process starts cases without asking.
     pub(super) grant: Option<Grant>,
+    /// Of the cases that belong to a group: position and name.
+    pub(super) grouped: Vec<(u32, String)>,
+    /// Of its time, microseconds that passed until the process heard what comes next.
+    pub(super) waited: u64,
 }
 
 pub(super) struct Running {
@@ -87,6 +91,8 @@ pub(super) struct Live {
     pub(super) told_idle: bool,
     /// Its last case cannot end before it knows what comes next.
     pub(super) waiting: bool,
+    /// Since when it waits, by its own word.
+    pub(super) waits_since: Option<u64>,
     pub(super) listing: bool,
     pub(super) listed: bool,
     /// Names of the units listed so far.
@@ -141,6 +147,7 @@ impl Live {
             spawn,
             told_idle: false,
             waiting: false,
+            waits_since: None,
             listing: false,
             listed: false,
             units: HashSet::new(),
@@ -164,12 +171,14 @@ impl Live {
 
     pub(super) fn idle(&mut self) {
         if !std::mem::replace(&mut self.told_idle, true) {
+            self.waits_no_more();
             self.send(&Op::Idle);
         }
     }
 
     pub(super) fn stop(&mut self) {
         if !self.stopping {
+            self.waits_no_more();
             self.stopping = true;
             self.stop_by = Some(Instant::now() + STOP);
             self.send(&Op::Stop);
@@ -180,9 +189,10 @@ impl Live {
         self.used = true;
         self.told_idle = false;
         self.waiting = false;
+        self.waits_no_more();
         let (only, skip) = (keys(lease.only), keys(lease.skip));
-        let grant = self.can_grant.then(|| Grant {
-            to: self.pace.window(),
+        let grant = self.can_grant.then_some(Grant {
+            to: 1, // it may be a long one
             taken_from: None,
         });
         self.send(&Op::Run {
@@ -201,7 +211,18 @@ impl Live {
             left: 0,
             ids: HashSet::new(),
             grant,
+            grouped: Vec::new(),
+            waited: 0,
         }));
+    }
+
+    /// What it waited for is on its way to it.
+    pub(super) fn waits_no_more(&mut self) {
+        if let Some(since) = self.waits_since.take()
+            && let Some(held) = self.leases.front_mut()
+        {
+            held.0.waited += now_us().saturating_sub(since);
+        }
     }
 
     /// Whether it has room for a unit: it has none, or waits to hear of the next one.
@@ -209,24 +230,48 @@ impl Live {
         self.leases.is_empty() || self.waiting
     }
 
-    /// Takes back what the process cannot have started: from this position on, and not granted yet. Their positions.
-    pub(super) fn take_back(&mut self, lease: u64, from: u32) -> Vec<u32> {
+    /// Takes back what the process cannot have started: from this position on, not granted yet, and no part of a group that it
+    /// keeps a part of. The first position and all of them; nothing where the process has to be asked.
+    pub(super) fn take_back(&mut self, lease: u64, from: u32) -> Option<(u32, Vec<u32>)> {
         let held = self.leases.iter_mut().find(|held| held.0.lease == lease);
-        let Some(held) = held.map(|held| &mut held.0).filter(|held| held.declared) else {
-            return Vec::new();
-        };
-        let Some(grant) = &mut held.grant else {
-            return Vec::new();
-        };
-        let from = from.max(grant.to);
-        grant.taken_from = Some(grant.taken_from.map_or(from, |taken| taken.min(from)));
+        let held = held.map(|held| &mut held.0).filter(|held| held.declared)?;
+        let from = whole_groups(&held.grouped, from.max(held.grant.as_ref()?.to));
         let open = (from..held.done.len() as u32).filter(|&case| !held.done[case as usize]);
         let cases: Vec<u32> = open.collect();
+        if !cases.is_empty() {
+            let grant = held.grant.as_mut()?;
+            grant.taken_from = Some(grant.taken_from.map_or(from, |taken| taken.min(from)));
+        }
         for &case in &cases {
             held.done[case as usize] = true;
         }
         held.left -= cases.len();
-        cases
+        Some((from, cases))
+    }
+
+    /// The process cannot go on to a case that it holds; it may now. False where it waits for something else.
+    pub(super) fn grant_next(&mut self, case: u32, took: Option<u64>) -> bool {
+        let Some(held) = self.leases.front_mut().map(|held| &mut held.0) else {
+            return false;
+        };
+        let Some(grant) = &mut held.grant else {
+            return false;
+        };
+        let mut behind = held.done.iter().zip(0u32..).skip(case as usize + 1);
+        let Some((_, next)) = behind.find(|(done, _)| !**done) else {
+            return false;
+        };
+        if let Some(took) = took {
+            self.pace.took(took);
+        }
+        if next >= grant.to {
+            let lease = held.lease;
+            let most = grant.taken_from.unwrap_or(u32::MAX);
+            grant.to = (next + self.pace.window().max(1)).min(most);
+            let to = grant.to;
+            self.send(&Op::Grant { lease, to });
+        }
+        true
     }
 
     /// Sends what the process that concludes the run needs, and brings it to its end.
@@ -301,6 +346,20 @@ impl Live {
     }
 }
 
+/// The first position from `from` on that separates no group. `grouped`: the positions that belong to one, and its name.
+fn whole_groups(grouped: &[(u32, String)], mut from: u32) -> u32 {
+    let mut last: HashMap<&str, u32> = HashMap::new();
+    for (position, group) in grouped {
+        last.insert(group, *position);
+    }
+    for (position, group) in grouped {
+        if *position < from {
+            from = from.max(last[group.as_str()] + 1);
+        }
+    }
+    from
+}
+
 impl LeaseState {
     /// Ids are not unique in the wild: where a runner does not count occurrences itself, they are counted here.
     pub(super) fn occurrence(&mut self, case: DeclaredCase) -> v1::DeclaredCase {
@@ -331,5 +390,36 @@ impl LeaseState {
             declared.occurrence += 1;
         }
         declared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_goes_behind_every_group_that_it_would_part() {
+        let named = |list: &[(u32, &str)]| -> Vec<(u32, String)> {
+            let owned = list.iter().map(|(at, group)| (*at, (*group).to_owned()));
+            owned.collect()
+        };
+        assert_eq!(whole_groups(&[], 3), 3);
+        let grouped = named(&[(1, "a"), (3, "a"), (6, "b"), (8, "b")]);
+        let cuts = [
+            (0, 0),
+            (1, 1),
+            (2, 4),
+            (3, 4),
+            (4, 4),
+            (6, 6),
+            (7, 9),
+            (9, 9),
+        ];
+        for (from, cut) in cuts {
+            assert_eq!(whole_groups(&grouped, from), cut, "from {from}");
+        }
+        // One leads to the other.
+        let chained = named(&[(0, "a"), (2, "b"), (4, "a"), (6, "b")]);
+        assert_eq!(whole_groups(&chained, 1), 7);
     }
 }

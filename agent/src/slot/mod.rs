@@ -208,6 +208,7 @@ impl Slot {
                 let directory = &self.setup.suite.directory;
                 let explanation =
                     format!("the process could not be started in {directory}: {error}");
+                self.queue.clear(); // the coordinator gives it out again
                 self.process_ended(Cause::Exited, -1, None, String::new(), explanation, None);
                 if self.concluded {
                     self.fact(Body::Concluded(v1::Concluded {}), true);
@@ -290,16 +291,23 @@ impl Slot {
             return;
         }
         let Some(live) = &mut self.live else { return };
-        if !live.raise_generation(revoke.lease, revoke.generation) || !live.can_revoke {
+        if !live.raise_generation(revoke.lease, revoke.generation) {
             return;
         }
-        live.send(&Op::Revoke {
-            lease: revoke.lease,
-            from: revoke.from,
-        });
         // What the process may not start yet need not wait for its answer.
-        let cases = live.take_back(revoke.lease, revoke.from);
-        if !cases.is_empty() {
+        let taken = if live.can_revoke {
+            live.take_back(revoke.lease, revoke.from)
+        } else {
+            Some((revoke.from, Vec::new()))
+        };
+        let from = taken.as_ref().map_or(revoke.from, |(from, _)| *from);
+        if taken.as_ref().is_none_or(|(_, cases)| !cases.is_empty()) {
+            live.send(&Op::Revoke {
+                lease: revoke.lease,
+                from,
+            });
+        }
+        if let Some((_, cases)) = taken {
             let returned = v1::Returned {
                 lease: revoke.lease,
                 generation: revoke.generation,

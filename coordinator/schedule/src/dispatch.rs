@@ -42,7 +42,9 @@ pub struct Dispatcher {
     weights: BTreeMap<u32, Weight>,
     /// Units that nobody has, by order; the number breaks ties.
     waiting: BTreeSet<(Micros, std::cmp::Reverse<u32>)>,
-    waiting_total: Micros,
+    /// What the waiting units should take: those of which something is known, and the others.
+    waiting_known: Micros,
+    waiting_guessed: Micros,
     slots: BTreeMap<u32, Slot>,
     target: Option<Micros>,
     changes: usize,
@@ -60,14 +62,14 @@ impl Dispatcher {
     pub fn add(&mut self, unit: u32, weight: Weight) {
         let fresh = self.waiting.insert((weight.order, std::cmp::Reverse(unit)));
         debug_assert!(fresh, "unit {unit} is waiting already");
-        self.waiting_total += weight.expected;
+        *self.waiting_sum(weight) += weight.expected;
         self.weights.insert(unit, weight);
         self.target = None;
     }
 
     /// Takes every waiting unit back, in no particular order of importance.
     pub fn drain(&mut self) -> Vec<u32> {
-        self.waiting_total = Micros::ZERO;
+        (self.waiting_known, self.waiting_guessed) = (Micros::ZERO, Micros::ZERO);
         std::mem::take(&mut self.waiting)
             .into_iter()
             .map(|(_, unit)| unit.0)
@@ -133,7 +135,7 @@ impl Dispatcher {
             .values()
             .map(|slot| self.free_at(slot, now) - now)
             .sum();
-        let all = held + self.scaled(self.waiting_total);
+        let all = held + self.waiting_expected();
         now + Micros(all.0 / self.slots.len().max(1) as u64)
     }
 
@@ -192,7 +194,9 @@ impl Dispatcher {
         };
         self.waiting.remove(&chosen);
         let unit = chosen.1.0;
-        self.waiting_total = self.waiting_total - self.weights[&unit].expected;
+        let weight = self.weights[&unit];
+        let sum = self.waiting_sum(weight);
+        *sum = *sum - weight.expected;
         self.changes += 1;
         self.slots.get_mut(&slot)?.queued.push_back(unit);
         Some(unit)
@@ -255,11 +259,27 @@ impl Dispatcher {
             .values()
             .map(|slot| self.free_at(slot, now) - now)
             .collect();
-        let total = self.scaled(self.waiting_total) + held.iter().copied().sum();
+        let total = self.waiting_expected() + held.iter().copied().sum();
         held.into_iter()
             .max()
             .unwrap_or_default()
             .max(Micros(total.0 / slots))
+    }
+
+    fn waiting_sum(&mut self, weight: Weight) -> &mut Micros {
+        if weight.known {
+            &mut self.waiting_known
+        } else {
+            &mut self.waiting_guessed
+        }
+    }
+
+    fn waiting_expected(&self) -> Micros {
+        let guessed = match self.waiting_guessed {
+            Micros::ZERO => Micros::ZERO,
+            guessed => self.scaled(guessed),
+        };
+        self.waiting_known + guessed
     }
 
     fn wants_reserve(&self, slot: &Slot, ahead: Micros) -> bool {
@@ -268,7 +288,7 @@ impl Dispatcher {
         if self.waiting.len() <= 2 * slots {
             return slot.queued.is_empty() && ahead <= AHEAD;
         }
-        let fair = Micros(self.scaled(self.waiting_total).0 / (2 * slots as u64));
+        let fair = Micros(self.waiting_expected().0 / (2 * slots as u64));
         slot.queued.is_empty() || reserve < RESERVE.min(fair)
     }
 

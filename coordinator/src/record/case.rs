@@ -132,6 +132,8 @@ pub struct Attempt {
     pub ended: Micros,
     /// As the framework measured it.
     pub duration: Micros,
+    /// Of that, what set up things that cases of its unit share.
+    pub setup: Micros,
     pub incarnation: u32,
     /// How many cases its process had started before.
     pub ordinal: u32,
@@ -208,6 +210,7 @@ impl Case {
             started: Micros(attempt.started_us),
             ended: Micros(attempt.ended_us),
             duration: Micros(attempt.duration_us),
+            setup: Micros(attempt.setup_us),
             incarnation: attempt.incarnation,
             ordinal: attempt.ordinal,
             message: attempt.message.as_str().into(),

@@ -88,6 +88,8 @@ pub struct Ended {
     pub reason: l::lease_ended::Reason,
     pub at: Micros,
     pub setup: Micros,
+    /// Of its time, what passed until the slot knew what comes next.
+    pub waited: Micros,
 }
 
 impl Lease {
@@ -95,10 +97,10 @@ impl Lease {
         self.ended.is_none()
     }
 
-    /// Time from the start of loading to the end, zero where either is missing.
+    /// Time from the start of loading to the end, without what was waiting; zero where either is missing.
     pub fn span(&self) -> Micros {
         match (self.begun, self.ended) {
-            (Some(begun), Some(ended)) => ended.at - begun.at,
+            (Some(begun), Some(ended)) => ended.at - begun.at - ended.waited,
             _ => Micros::ZERO,
         }
     }
@@ -334,6 +336,7 @@ impl Record {
             reason,
             at: Micros(ended.at_us),
             setup: Micros(ended.setup_us),
+            waited: Micros(ended.waited_us),
         });
         let unit = lease.unit as usize;
         // What the lease had not finished is free for another one.

@@ -156,7 +156,7 @@ impl Record {
         for (number, case) in (0..).zip(cases) {
             let ran = case
                 .last_attempt()
-                .map_or(Micros::ZERO, |attempt| attempt.ended - attempt.started);
+                .map_or(Micros::ZERO, |attempt| attempt.duration - attempt.setup);
             let place = case
                 .group()
                 .map(|group| *groups.entry(group).or_insert(pieces.len()));

@@ -82,6 +82,8 @@ pub enum FactBody {
     UnitClosed {
         lease: u64,
         setup: Micros,
+        /// Of its time, what passed until the slot knew what comes next.
+        waited: Micros,
     },
     Returned {
         lease: u64,
@@ -207,6 +209,8 @@ pub struct CaseEnded {
     pub outcome: crate::record::Outcome,
     pub started: Micros,
     pub duration: Micros,
+    /// Of its time, what set up things that cases of its unit share.
+    pub setup: Micros,
     pub ordinal: u32,
     pub text: Option<Box<CaseText>>,
 }

@@ -175,7 +175,11 @@ impl Run {
                 let started = self.run_time(agent, ended.started, now);
                 self.case_ended(now, shard, at, started, ended);
             }
-            FactBody::UnitClosed { lease, setup } => self.unit_closed(now, shard, lease, at, setup),
+            FactBody::UnitClosed {
+                lease,
+                setup,
+                waited,
+            } => self.unit_closed(now, shard, lease, at, setup, waited),
             FactBody::Returned { lease, cases, all } => {
                 self.returned(now, shard, lease, at, &cases, all)
             }
@@ -460,12 +464,13 @@ impl Run {
                 started,
                 ended: at,
                 duration: ended.duration,
+                setup: ended.setup,
             },
             ended.ordinal,
             text,
         );
         let unit = self.record.lease(ended.lease).map_or(0, |lease| lease.unit);
-        self.note_case_ended(shard, unit, ended.case, at);
+        self.note_case_ended(shard, unit, ended.case, at, ended.setup);
         self.shards[shard as usize].long_case = None;
         self.stop_at_max_fail(now);
     }
@@ -498,6 +503,7 @@ impl Run {
             started_us: times.started.0,
             ended_us: times.ended.0,
             duration_us: times.duration.0,
+            setup_us: times.setup.0,
             incarnation,
             ordinal,
             message: text.message.clone(),
@@ -563,6 +569,7 @@ pub(super) struct Times {
     pub started: Micros,
     pub ended: Micros,
     pub duration: Micros,
+    pub setup: Micros,
 }
 
 pub(super) fn failures(count: u32) -> String {

@@ -234,18 +234,26 @@ impl Run {
             .map(|&(_, work)| work)
     }
 
-    fn end_lease(&mut self, shard: u32, lease: u64, reason: Reason, at: Micros, setup: Micros) {
+    fn end_lease(&mut self, shard: u32, lease: u64, reason: Reason, at: Micros) {
+        self.end_lease_with(
+            shard,
+            l::LeaseEnded {
+                lease,
+                reason: reason as i32,
+                at_us: at.0,
+                ..l::LeaseEnded::default()
+            },
+        );
+    }
+
+    fn end_lease_with(&mut self, shard: u32, ended: l::LeaseEnded) {
+        let lease = ended.lease;
         let revoking = &mut self.shards[shard as usize].revoking;
         *revoking = revoking.filter(|revoked| *revoked != lease);
         self.shards[shard as usize]
             .leases
             .retain(|(number, _)| *number != lease);
-        self.append(Body::LeaseEnded(l::LeaseEnded {
-            lease,
-            reason: reason as i32,
-            setup_us: setup.0,
-            at_us: at.0,
-        }));
+        self.append(Body::LeaseEnded(ended));
     }
 
     fn work_done(&mut self, work: u32) {
@@ -277,6 +285,7 @@ impl Run {
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn unit_closed(
         &mut self,
         now: Micros,
@@ -284,15 +293,26 @@ impl Run {
         lease: u64,
         at: Micros,
         setup: Micros,
+        waited: Micros,
     ) {
         let Some(work) = self.live_work(shard, lease) else {
             return;
         };
         let open = self.open_cases(lease);
-        self.end_lease(shard, lease, Reason::Closed, at, setup);
+        self.end_lease_with(
+            shard,
+            l::LeaseEnded {
+                lease,
+                reason: Reason::Closed as i32,
+                setup_us: setup.0,
+                at_us: at.0,
+                waited_us: waited.0,
+            },
+        );
         self.dispatcher.finished(shard, work, now);
         let state = &mut self.shards[shard as usize];
         state.unit = None;
+        state.waiting = false;
         state.place = Place::default();
         let loaded = &mut self.units[self.works[work as usize].unit as usize].setup;
         *loaded = setup.max(*loaded);
@@ -379,7 +399,7 @@ impl Run {
             return;
         };
         if all {
-            self.end_lease(shard, lease, Reason::Returned, at, Micros::ZERO);
+            self.end_lease(shard, lease, Reason::Returned, at);
             self.dispatcher.finished(shard, work, now);
             self.work_again(work);
             return;
@@ -512,7 +532,7 @@ impl Run {
             } else {
                 Reason::Returned
             };
-            self.end_lease(shard, lease, reason, at, Micros::ZERO);
+            self.end_lease(shard, lease, reason, at);
             if reason == Reason::Broken {
                 self.after_break(work);
             } else {
@@ -522,6 +542,11 @@ impl Run {
         self.shards[shard as usize].told_idle = false;
         if in_flight.is_none() && ended.cause != EndCause::Ended {
             self.spawn_failed(now, shard, &ended.explanation, &ended.stderr_tail);
+        }
+        if self.lister == Some(shard) && !self.listing_complete {
+            // Whoever lists now begins anew.
+            self.lister = None;
+            self.listing.clear();
         }
     }
 
@@ -575,6 +600,7 @@ impl Run {
                 started,
                 ended: at,
                 duration: at - started,
+                setup: Micros::ZERO,
             };
             self.attempt(shard, lease, number, outcome, times, case.ordinal, text);
             if again {
@@ -625,6 +651,7 @@ impl Run {
                 started: begun,
                 ended: at,
                 duration: at - begun,
+                setup: Micros::ZERO,
             };
             self.attempt(shard, lease, 0, Outcome::Error, times, 0, text);
             return;
@@ -710,7 +737,7 @@ impl Run {
                 .record
                 .lease(lease)
                 .is_some_and(|lease| lease.begun.is_some());
-            self.end_lease(shard, lease, Reason::Lost, now, Micros::ZERO);
+            self.end_lease(shard, lease, Reason::Lost, now);
             if begun && !self.is_left(work) {
                 self.work_done(work)
             } else {

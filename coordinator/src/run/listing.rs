@@ -5,7 +5,7 @@
 
 use super::{Command, Micros, Part, Phase, Run, UnitState, Work};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::{UnitFacts, estimate, plan};
+use evenkeel_schedule::{Estimate, UnitFacts, estimate, plan};
 use l::entry::Body;
 use std::collections::HashSet;
 
@@ -70,6 +70,11 @@ impl Run {
 
     /// Estimates the units from this one on, by all that is known.
     fn estimate(&mut self, first: usize) {
+        let mut estimates = self.estimates_of_all();
+        self.estimates.extend(estimates.drain(first..));
+    }
+
+    fn estimates_of_all(&self) -> Vec<Estimate> {
         let history = self.history.as_ref().expect("the caller has looked");
         let facts: Vec<UnitFacts<'_>> = self
             .record
@@ -91,11 +96,13 @@ impl Run {
                 estimate.order = Micros(1);
             }
         }
-        self.estimates.extend(estimates.drain(first..));
+        estimates
     }
 
     fn plan(&mut self) {
-        let weights: Vec<Micros> = self.estimates.iter().map(|e| e.work + e.setup).collect();
+        // Anew, since what a unit is guessed to take depends on what has been listed with it, and so on the parts of the listing.
+        let estimates = self.estimates_of_all();
+        let weights: Vec<Micros> = estimates.iter().map(|e| e.work + e.setup).collect();
         let slots = self.shards.iter().filter(|shard| !shard.gone).count();
         let planned = plan(&weights, &vec![Micros::ZERO; slots.max(1)]);
         let history = self.history.as_ref().expect("the caller has looked");

@@ -141,9 +141,12 @@ struct ShardState {
 /// How far a shard has come in the lease that it has at work.
 #[derive(Debug, Default)]
 struct Place {
-    /// When all its cases had been declared.
+    /// When all its cases had been declared, and when the first of them had ended.
     declared: Option<Micros>,
-    /// How many of them have ended.
+    first: Option<Micros>,
+    /// What it took to load the unit and to set up what its cases share, as far as that has been done.
+    setup: Micros,
+    /// How many cases have ended.
     done: u32,
     /// When the last one ended.
     since: Micros,

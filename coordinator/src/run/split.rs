@@ -4,7 +4,7 @@
 //! goes up again as named parts. So every case is in exactly one part, and the first lease, which loaded the unit without
 //! a list, has run or given back whatever was there.
 
-use super::{CaseKey, Micros, Part, Run, Work};
+use super::{CaseKey, Micros, Part, Place, Run, Work};
 use evenkeel_schedule::{Piece, split};
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,6 +14,8 @@ const WORTH: Micros = Micros::from_millis(20);
 const SLACK_PERCENT: u64 = 2;
 /// How often running units are looked at when a slot has nothing to do.
 const EVERY: Micros = Micros::from_millis(5);
+/// A unit of which nothing is known is not split before a case of it has ended, or has run for this long.
+const EVIDENCE: Micros = Micros::from_millis(50);
 /// How many cases a message names.
 const NAMED: usize = 3;
 
@@ -65,14 +67,15 @@ impl Run {
         };
         let unit = self.works[work as usize].unit;
         let begun = self.record.lease(lease).and_then(|lease| lease.begun);
+        let setup = begun.map_or(Micros::ZERO, |begun| now - begun.at);
         let state = &mut self.units[unit as usize];
-        state.setup = state
-            .setup
-            .max(begun.map_or(Micros::ZERO, |begun| now - begun.at));
-        let place = &mut self.shards[shard as usize].place;
-        place.declared = Some(now);
-        place.since = now;
-        place.done = 0;
+        state.setup = state.setup.max(setup);
+        self.shards[shard as usize].place = Place {
+            declared: Some(now),
+            since: now,
+            setup,
+            ..Place::default()
+        };
         if let Some(known) = self.case_times.remove(&unit) {
             self.units[unit as usize].times =
                 times(&self.record.units[unit as usize].cases, &known);
@@ -83,15 +86,33 @@ impl Run {
         }
     }
 
-    /// The case at this position of a shard's lease has ended.
-    pub(super) fn note_case_ended(&mut self, shard: u32, unit: u32, position: u32, at: Micros) {
+    /// The case at this position of a shard's lease has ended. `setup` of its time was for what cases of the unit share.
+    pub(super) fn note_case_ended(
+        &mut self,
+        shard: u32,
+        unit: u32,
+        position: u32,
+        at: Micros,
+        setup: Micros,
+    ) {
+        let state = &mut self.units[unit as usize];
         let place = &mut self.shards[shard as usize].place;
         place.done = place.done.max(position + 1);
         place.since = at;
-        if let Some(declared) = place.declared {
-            self.units[unit as usize].usual =
-                Some(Micros((at - declared).0 / u64::from(place.done)));
-        }
+        place.setup += setup;
+        state.setup = state.setup.max(place.setup);
+        let Some(declared) = place.declared else {
+            return;
+        };
+        // The first case sets up more than the others, also what lives longer than the unit.
+        let (since, cases) = match place.first {
+            None => {
+                place.first = Some(at);
+                (declared + setup, 1)
+            }
+            Some(first) => (first, place.done - 1),
+        };
+        state.usual = Some(Micros((at - since).0 / u64::from(cases.max(1))));
     }
 
     /// What is left of the lease that a shard has at work.
@@ -164,16 +185,17 @@ impl Run {
     }
 
     /// Takes back from a shard what it could not end by the time the others should, if that is worth it.
-    fn split_if_long(&mut self, now: Micros, shard: u32) {
+    /// Whether it was.
+    fn split_if_long(&mut self, now: Micros, shard: u32) -> bool {
         let slots = u64::from(self.serving());
         let Some(left) = self
             .left(shard, now)
             .filter(|left| slots > 1 && !left.numbers.is_empty())
         else {
-            return;
+            return false;
         };
         let Some(work) = self.live_work(shard, left.lease) else {
-            return;
+            return false;
         };
         let unit = self.works[work as usize].unit;
         self.dispatcher.progress(shard, now, left.total);
@@ -186,11 +208,12 @@ impl Run {
         } else {
             WORTH
         };
-        if free - level <= setup + slack {
-            return;
-        }
         // Each part pays the set-up again, and all slots share that.
         let share = level + Micros(setup.0 * (slots - 1) / slots);
+        let least = if waiting { level + setup } else { share };
+        if free <= least + slack {
+            return false;
+        }
         let room = share - now;
         let started = &self
             .record
@@ -200,17 +223,19 @@ impl Run {
         let pieces = self.pieces(unit, &left.numbers, started);
         let parts = (slots - 1) as usize;
         let Some(split) = split(&pieces, room - left.residue, room - setup, setup, parts) else {
-            return;
+            return false;
         };
         let moved: Micros = pieces[split.keep..]
             .iter()
             .map(|piece| piece.expected)
             .sum();
-        if moved <= setup + WORTH {
-            return;
+        let gain = if waiting { moved - setup } else { moved };
+        if gain <= WORTH {
+            return false;
         }
         self.shards[shard as usize].revoking = Some(left.lease);
         self.revoke(shard, left.lease, (left.first + split.keep) as u32);
+        true
     }
 
     /// With nothing left to hand out and a slot that has nothing to do, the longest running unit is shared.
@@ -221,6 +246,9 @@ impl Run {
         self.next_split = now + EVERY;
         let mut longest: Option<(Micros, u32)> = None;
         for shard in 0..self.shards.len() as u32 {
+            if !self.shows_its_pace(shard, now) {
+                continue;
+            }
             let Some(left) = self.left(shard, now) else {
                 continue;
             };
@@ -229,9 +257,21 @@ impl Run {
                 longest = Some((left.total, shard));
             }
         }
-        if let Some((_, shard)) = longest {
-            self.split_if_long(now, shard);
+        if let Some((left, shard)) = longest
+            && !self.split_if_long(now, shard)
+        {
+            // Nor will it soon; looking costs as much as there are cases.
+            self.next_split = now + EVERY.max(Micros(left.0 / 128));
         }
+    }
+
+    /// Whether it shows how long cases of the unit at work take.
+    fn shows_its_pace(&self, shard: u32, now: Micros) -> bool {
+        let place = &self.shards[shard as usize].place;
+        let work = self.shards[shard as usize].leases.front();
+        let unit = work.map(|&(_, work)| &self.units[self.works[work as usize].unit as usize]);
+        unit.is_some_and(|unit| !unit.times.is_empty() || unit.usual.is_some())
+            || now - place.since >= EVIDENCE
     }
 
     /// Whether a slot has nothing to do and nothing is waiting for it.
@@ -293,10 +333,17 @@ impl Run {
         let slots = self.serving().max(1);
         let setup = self.setup_of(unit);
         let total = self.expected_of(unit, &numbers);
-        let level = self.dispatcher.level(now) + Micros((total + setup).0 / u64::from(slots));
+        // As it was cut: whoever gave it back keeps its share, and each of the others pays the set-up.
+        let kept = self
+            .left(shard, now)
+            .map_or(Micros::ZERO, |left| left.total);
+        let keeps = kept.0 * 2 * u64::from(slots) > (total + kept).0;
+        let takers = slots.saturating_sub(u32::from(keeps)).max(1);
+        let all = total + Micros(setup.0 * u64::from(takers));
+        let level = self.dispatcher.level(now) + Micros(all.0 / u64::from(slots));
         let pieces = self.pieces(unit, &numbers, &[]);
         let size = (level - now - setup).max(WORTH);
-        let parts = match split(&pieces, Micros::ZERO, size, setup, slots as usize) {
+        let parts = match split(&pieces, Micros::ZERO, size, setup, takers as usize) {
             Some(split) if split.keep == 0 => split.parts,
             _ => vec![(0..numbers.len() as u32).collect()],
         };

@@ -91,7 +91,9 @@ fn sample_of(
             Outcome::Error | Outcome::Killed => 3,
             Outcome::Skipped => 4,
         });
-        let took = u32::try_from(attempt.duration.0).unwrap_or(u32::MAX);
+        // What a case sets up for others is the unit's set-up; which case that falls to depends on how the unit was split.
+        let took = attempt.duration - attempt.setup;
+        let took = u32::try_from(took.0).unwrap_or(u32::MAX);
         samples.extend(took.to_le_bytes());
     }
     Some(UnitSample {

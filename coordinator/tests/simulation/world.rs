@@ -618,6 +618,7 @@ impl World {
                 FactBody::UnitClosed {
                     lease,
                     setup: Micros(1),
+                    waited: Micros::ZERO,
                 },
             );
             self.advance(agent, slot);
@@ -681,6 +682,7 @@ impl World {
             outcome,
             started: Micros(self.now.saturating_sub(duration)),
             duration: Micros(duration),
+            setup: Micros::ZERO,
             ordinal: state.ordinal,
             text: None,
         };

@@ -459,6 +459,12 @@ class IgnoresGrants(Runner):
         super().take_run(operation)
 
 
+@fault("waits-in-silence", "grant-waiting")
+class WaitsInSilence(Runner):
+    def wait_for_grant(self, lease):
+        self.read(block=True)
+
+
 # revoke
 
 @rewrite("no-returned", "revoke-answered", of="returned")

@@ -161,7 +161,7 @@ class Runner:
         self.read(block=False)
         while self.left:
             if self.left[0] >= self.granted.get(lease, len(cases)):
-                self.read(block=True)
+                self.wait_for_grant(lease)
                 continue
             self.run_case(lease, unit, self.left.pop(0))
             self.read(block=False)
@@ -169,6 +169,10 @@ class Runner:
                 self.give_back_unasked()
         self.emit("close", lease=lease, at=self.at(), setup_us=0)
         self.current = None
+
+    def wait_for_grant(self, lease):
+        self.emit("waiting", lease=lease, case=self.left[0] - 1, at=self.at())
+        self.read(block=True)
 
     def run_case(self, lease, unit, index):
         started = self.at()

@@ -11,6 +11,7 @@ import signal
 
 from .text import CHUNK, TEXT_LIMIT, clean, cut, dumps, loads
 from .units import Lease
+from .wire import now
 
 FAREWELL_SECONDS = 10  # what the tear-down may take after the agent has gone
 BROKEN = 3  # exit status where the slot cannot go on; pytest's own "internal error"
@@ -40,6 +41,7 @@ class Conversation:
         self.listing = False  # units are to be named as they are found
         self.listed = 0  # how many have been
         self.full = False  # enough has failed: no lease is begun any more
+        self.told = False  # that this slot waits, since the last word from the agent
         self.carried = None  # what the other processes left, for the one that concludes the run
         self.gone = False  # nothing more is to be said
 
@@ -64,6 +66,8 @@ class Conversation:
         try:
             operation = loads(line.decode("utf-8"))
             name = operation["op"]
+            if name in ("run", "grant", "idle"):
+                self.told = False
             if name == "run":
                 wanted = typed(operation["unit"], str)
                 only, skip = (case_keys(operation.get(field)) for field in ("only", "skip"))
@@ -127,7 +131,14 @@ class Conversation:
     def await_grant(self, lease):
         """Returns when the lease's next case may start, or nothing is left of it."""
         while lease.granted <= lease.next < lease.limit:
+            self.tell_waiting(lease)
             self.receive(wait=True)
+
+    def tell_waiting(self, lease):
+        """The case at work, if there is one, cannot come to its end before the agent has said what comes next."""
+        if not self.told and lease.next > 0:
+            self.told = True
+            self.wire.push(f'{{"event":"waiting","lease":{lease.number},"case":{lease.next - 1},"at":{now()}}}\n')
 
     def revoke(self, number, start):
         lease = self.lease
@@ -155,15 +166,29 @@ class Conversation:
         self.full = True
         lease = self.lease
         if lease.next < lease.limit:
-            self.give_back(lease, lease.next)
+            self.give_back(lease, lease.next, everything=True)
         while self.queue:
             self.return_whole(self.queue.popleft())
 
-    def give_back(self, lease, start):
+    def give_back(self, lease, start, everything=False):
         start = min(max(start, lease.next), lease.limit)
+        if not everything:
+            start = self.whole_groups(lease, start)
         cases = ",".join(map(str, range(start, lease.limit)))
         lease.limit = start
         self.send(f'{{"event":"returned","lease":{lease.number},"cases":[{cases}],"all":false}}\n')
+
+    @staticmethod
+    def whole_groups(lease, start):
+        """The first place from `start` on that cuts no group."""
+        last = {case.group: at for at, case in enumerate(lease.cases[: lease.limit]) if case.group is not None}
+        at = 0
+        while last and at < start:
+            group = lease.cases[at].group
+            if group is not None:
+                start = max(start, last[group] + 1)
+            at += 1
+        return start
 
     def say(self, level, text):
         self.send(dumps({"event": "log", "level": level, "text": cut(text, TEXT_LIMIT // 16)}) + "\n")

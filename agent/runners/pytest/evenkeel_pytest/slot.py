@@ -139,7 +139,7 @@ class Slot:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
         self.surroundings.take()
-        self.teardown = Teardown(session, self.talk, self.find, self.is_enough)
+        self.teardown = Teardown(session, self.talk, self.find, self.is_enough, lambda: self.walk.complete)
         if self.concludes:
             self.say_hello()
             self.conclude(session)
@@ -296,13 +296,14 @@ class Slot:
         index = lease.next
         lease.next = index + 1
         case = lease.cases[index]
+        talk.told = False
         talk.send(f'{{"event":"start","lease":{lease.number},"case":{index},"at":{now()}}}\n')
         item = case.item
         if item is None:
-            self.enough(case.verdict.outcome in FAILURES)
-            self.end(lease, index, case.verdict)
             talk.receive(wait=False)
-            talk.await_grant(lease)
+            if not self.enough(case.verdict.outcome in FAILURES):
+                talk.await_grant(lease)
+            self.end(lease, index, case.verdict)
             return
         if index + 1 < lease.limit:
             nextitem = lease.cases[index + 1].item
@@ -311,6 +312,7 @@ class Slot:
         else:
             nextitem = teardown.ahead
         self.reports = Reports()
+        shared = self.shared.took_us
         teardown.waited = 0
         teardown.make_room_for(item)
         teardown.running = item
@@ -336,6 +338,7 @@ class Slot:
         verdict = teardown.charge_orphans(self.reports.verdict(teardown.waited))
         for stream in self.streams:
             verdict.add_output(stream.name, stream.take())
+        verdict.setup = self.shared.took_us - shared
         self.end(lease, index, verdict)
         session = self.session
         if (session.shouldfail or session.shouldstop) and not talk.full:

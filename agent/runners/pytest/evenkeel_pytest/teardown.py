@@ -42,7 +42,8 @@ class Ahead(pytest.Item):
 
 
 class Teardown:
-    def __init__(self, session, talk, find, ends):
+    def __init__(self, session, talk, find, ends, walked):
+        self.walked = walked  # whether all units have been found
         self.session = session
         self.talk = talk
         self.find = find  # gives the unit of a lease
@@ -59,17 +60,15 @@ class Teardown:
         if not talk.wire.ours():
             return list(self.session._setupstate.stack)[:-1]  # a forked child ends with its test; what it shares is not its own
         talk.receive(wait=False)
-        told = False
         while not talk.queue:
             if talk.idle or talk.stopping or talk.full or self.ends():
                 return []
             asked = now()
-            if not told:
-                told = True
-                lease = talk.lease
-                talk.wire.push(f'{{"event":"waiting","lease":{lease.number},"case":{lease.next - 1},"at":{asked}}}\n')
+            talk.tell_waiting(talk.lease)
             with self.time_out():
                 talk.receive(wait=True)
+            if talk.listing and self.walked():
+                talk.list_units(more=False)
             self.waited += max(1, now() - asked)
         lease = talk.queue[0]
         unit = self.find(lease)

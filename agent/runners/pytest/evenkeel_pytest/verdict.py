@@ -11,14 +11,15 @@ WORTH_TELLING = 1000  # microseconds of set-up or tear-down from which the phase
 
 
 class Verdict:
-    __slots__ = ("outcome", "message", "details", "outputs", "duration", "phases", "properties")
+    __slots__ = ("outcome", "message", "details", "outputs", "duration", "phases", "properties", "setup")
 
     def __init__(self, outcome, message="", details=(), outputs=(), duration=0, phases=None, properties=()):
         self.outcome = outcome
         self.message = message
         self.details = details  # (heading, text)
         self.outputs = outputs
-        self.duration = duration  # microseconds, as are the phases
+        self.duration = duration  # microseconds, as are the phases and the set-up
+        self.setup = 0  # of what tests of the unit share
         self.phases = phases
         self.properties = properties  # (name, value), texts
 
@@ -49,6 +50,8 @@ class Verdict:
         if self.properties:
             told = [(cut(name, limit), cut(value, limit)) for name, value in self.properties]
             parts.append(f',"properties":{dumps(told)}')
+        if self.setup >= WORTH_TELLING:
+            parts.append(f',"setup_us":{self.setup}')
         if self.phases:
             parts.append(f',"phases_us":{dumps(self.phases)}')
         return "".join(parts)
