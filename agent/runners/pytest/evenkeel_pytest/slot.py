@@ -176,8 +176,8 @@ class Slot:
         """The unit of a lease, walked to if that has not been done."""
         if lease.unit is None:
             units = self.walk.units
-            if lease.name not in units and not self.walk.complete:
-                self.walk_on(lambda: lease.name in units)
+            if not self.walk.has_whole(lease.name):
+                self.walk_on(lambda: self.walk.has_whole(lease.name))
             lease.unit = units.get(lease.name) or Unit(lease.name, lease.name)
         return lease.unit
 

@@ -6,6 +6,7 @@ unit is found by loading.py, when the agent wants it run. PYTEST_DONT_REWRITE
 
 import inspect
 import os
+import re
 
 import pytest
 from _pytest import main as pytest_main
@@ -36,6 +37,17 @@ def namesakes(units):
             elders[unit] = list(before)
             before.append(unit)
     return elders
+
+
+def overlap(args):
+    """Whether one of these places may lie in another: as paths, and as names of packages. Where that takes a look, it may."""
+    if len(args) < 2:
+        return False
+    places = [os.path.normpath(arg) for arg in args]
+    if any(place.startswith(os.curdir) for place in places) or len({os.path.isabs(place) for place in places}) > 1:
+        return True
+    places = sorted(re.sub(r"[./]+", "/", place) + "/" for place in places)
+    return any(behind.startswith(before) for before, behind in zip(places, places[1:]))
 
 
 class Muted:
@@ -69,11 +81,14 @@ class Walk:
         self.cache = None  # pytest's own, of what it has collected
         self.walking = False
         self.complete = False
+        self.latest = None  # the unit that was noted last, of which more may come
+        self.overlapping = False  # whether the arguments may lead to a file more than once
 
     def begin(self, session):
         args = session.config.args
         self.restore.append(lambda: setattr(session.config, "args", args))
         session.config.args = self.without_names(session.config, args)
+        self.overlapping = overlap(session.config.args)
 
         def genitems(node):
             self.cache = getattr(session, "_collection_cache", None)
@@ -164,7 +179,14 @@ class Walk:
             unit = self.by_path[path] = self.new_unit(node.nodeid, path)
             unit.names = self.picked.get(path, [])
         unit.nodes.append(node)
+        self.latest = unit
         return unit
+
+    def has_whole(self, name):
+        """Whether all that belongs to a unit has been found. One file may be a module, a text with doctests and more at once, and
+        the walk comes to these one by one."""
+        unit = self.units.get(name)
+        return self.complete or unit is not None and unit is not self.latest and not self.overlapping
 
     def new_unit(self, nodeid, path):
         name = clean(nodeid) or "."
