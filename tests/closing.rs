@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Suite, named, text};
+use support::{Suite, named, python, text};
 
 const TWO: [(&str, &str); 2] = [
     ("test_a.py", "def test_a(): pass\n"),
@@ -216,5 +216,49 @@ def test_3(held): open('third', 'w')
         let started = suite.events();
         let finished = named(&started, "test_finished").count();
         assert_eq!(finished, 2);
+    }
+}
+
+#[test]
+fn a_plugin_that_stops_the_session_stops_the_run() {
+    let many: String = (0..40)
+        .map(|number| format!("def test_{number}(): time.sleep(0.03)\n"))
+        .collect();
+    let body = format!("import time\n{many}");
+    let suite = Suite::with(&[("test_a.py", &body), ("test_b.py", &body)]);
+    // Where nothing is left to stop, it still is no good end.
+    for (word, at, files, plainly) in [
+        ("shouldstop", "test_5", &[][..], 2),
+        ("shouldfail", "test_5", &[], 1),
+        ("shouldstop", "test_39", &["test_a.py"], 2),
+    ] {
+        suite.write(
+            "conftest.py",
+            &format!(
+                "def pytest_runtest_teardown(item):
+    if item.nodeid == 'test_a.py::{at}':
+        item.session.{word} = 'out of time'
+"
+            ),
+        );
+        let mut plain = suite.command(python());
+        plain.args(["-m", "pytest"]).args(files);
+        suite.start(plain).end().exits(plainly);
+        for slots in ["1", "2"] {
+            let said = format!("pytest was told to stop after test_a.py::{at}: out of time");
+            suite.pytest(&["-j", slots], files).exits(1).says(&[&said]);
+            let report = suite.report();
+            assert_eq!(report.0["run"]["verdict"], "red");
+            assert_eq!(report.total("failed") + report.total("errors"), 0);
+            assert_eq!(
+                report.test(&format!("test_a.py::{at}"))["outcome"],
+                "passed"
+            );
+            if files.is_empty() {
+                report.blames("test_a.py::test_39", "not_run", &[&said]);
+            } else {
+                assert_eq!(report.total("passed"), 40);
+            }
+        }
     }
 }

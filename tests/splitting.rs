@@ -49,6 +49,28 @@ fn no_long_test_waits_behind_another() {
     assert_eq!(shards.len(), 4, "{shards:?}");
 }
 
+/// Four tests of 2 s and forty of 25 ms take four slots 2.25 s, unless whoever has the short ones ends them first: 3 s.
+#[test]
+fn short_tests_make_room_for_a_long_one() {
+    let long = "import pytest, time\n\
+        @pytest.mark.parametrize('n', range(4))\n\
+        def test_long(n): time.sleep(2)\n";
+    let short = "import pytest, time\n\
+        @pytest.mark.parametrize('n', range(40))\n\
+        def test_short(n): time.sleep(0.025)\n";
+    let suite = Suite::with(&[("test_long.py", long), ("test_short.py", short)]);
+    suite.pytest(&["-j", "4"], &[]).exits(0);
+    suite.pytest(&["-j", "4"], &[]).exits(0);
+    let events = suite.events();
+    sound(&events);
+    let long = named(&events, "test_finished").filter(|test| test["file"] == "test_long.py");
+    let starts = long.map(|test| test["start_s"].as_f64().unwrap());
+    let starts: Vec<f64> = starts.collect();
+    let least = starts.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(starts.iter().all(|start| start - least < 0.7), "{starts:?}");
+    assert_eq!(shards(&events, "test_long.py").len(), 4);
+}
+
 /// Neither by what a process may start ahead nor by what it starts while it is asked to give back.
 #[test]
 fn tests_of_a_group_are_never_apart() {

@@ -101,6 +101,9 @@ pub(crate) enum RunnerEvent {
         case: u32,
         at: u64,
     },
+    Halt {
+        reason: String,
+    },
     Log {
         level: Level,
         text: String,

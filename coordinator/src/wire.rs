@@ -116,6 +116,9 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
         In::Waiting(waiting) => FactBody::Waiting {
             lease: waiting.lease,
         },
+        In::Halt(halt) => FactBody::Halt {
+            reason: halt.reason,
+        },
         In::Log(log) => FactBody::Log {
             level: level(log.level)?,
             text: log.text,

@@ -60,6 +60,7 @@ class Ledger:
         self.started_at = (0, 0)
         self.limit, self.failures = limit, 0
         self.stopped_by_limit = False
+        self.halted = False
         self.carry = None
 
     def rule(self, rule, holds, saw):
@@ -282,9 +283,9 @@ class Ledger:
         number, given, everything = event["lease"], event["cases"], event["all"]
         lease = self.leases.get(number)
         queue = lease.revokes if lease else self.strangers.get(number)
-        if lease and not queue and not lease.done() and self.limit:
+        if lease and not queue and not lease.done() and (self.limit or self.halted):
             reached = self.failures + (self.open is not None)  # the case that decides may not have ended yet
-            self.rule("limit", reached >= self.limit, f"lease {number} is given back unasked after {self.failures} failures")
+            self.rule("limit", self.halted or reached >= self.limit, f"lease {number} is given back unasked after {self.failures} failures")
             self.stopped_by_limit = True
             queue = [0]
         if not self.rule("revoke-answered", bool(queue), f"`returned` for lease {number} without a revoke to answer"):
@@ -324,6 +325,9 @@ class Ledger:
         wish, batch = self.last_wish
         self.rule("idle", not (wish in ("idle", "stop") and batch <= lease.batch), f"`waiting` after {wish!r}, with nothing more to come")
         self.waiting = True
+
+    def on_halt(self, _event, _seen):
+        self.halted = True
 
     def on_log(self, event, _seen):
         self.rule("log-level", event["level"] in LEVELS, f"level {event['level']!r}, not one of {', '.join(LEVELS)}")

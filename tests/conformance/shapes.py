@@ -90,6 +90,7 @@ EVENTS = {
     "close": record(lease=whole, at=whole, setup_us=whole),
     "returned": record(lease=whole, cases=list_of(whole), all=truth),
     "waiting": record(lease=whole, case=whole, at=whole),
+    "halt": record(reason=text),
     "log": record(level=text, text=text),
     "warnings": record(list=list_of(record(text=text, cases=list_of(text), count_opt=whole))),
     "bye": record(failed_opt=list_of(record(message=text, detail_opt=text)), summary_opt=list_of(record(title=text, text=text)), carry_opt=text),

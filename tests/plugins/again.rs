@@ -122,3 +122,21 @@ fn a_timeout_by_thread_ends_the_process_and_not_the_run() {
         assert!(processes > 1, "{processes}");
     }
 }
+
+#[test]
+fn a_session_that_runs_out_of_time_ends_the_run() {
+    let timeout =
+        trial("timeout", &["timeout"]).with(&["test_session.py", "--session-timeout=0.5"]);
+    timeout.plain().ended.exits(1);
+    for slots in [1, 2] {
+        let seen = timeout.slots(slots);
+        let told = [
+            "pytest was told to stop after test_session.py",
+            "session-timeout",
+        ];
+        seen.ended.exits(1).says(&told);
+        let report = seen.report();
+        report.blames("test_session.py::test_some[59]", "not_run", &told);
+        assert!((5..50).contains(&report.total("passed")));
+    }
+}

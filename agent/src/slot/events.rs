@@ -290,6 +290,10 @@ impl Live {
                     self.urgent = true;
                 }
             }
+            RunnerEvent::Halt { reason } => {
+                fact(now, Body::Halt(v1::Halt { reason }));
+                self.urgent = true;
+            }
             RunnerEvent::Log { level, text } => {
                 let level = match level {
                     Level::Info => v1::slot_log::Level::Info,

@@ -25,6 +25,8 @@ const RESERVE: Micros = Micros::from_millis(50);
 const WORTH_TAKING: Micros = Micros::from_millis(20);
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
+/// Earlier on, when this share of what it has at work is left: few units end as early as that.
+const EARLY_SHARE: u64 = 4;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -128,6 +130,21 @@ impl Dispatcher {
             .map_or(now, |slot| self.free_at(slot, now))
     }
 
+    /// When the first of the slots that are ready should have ended what it holds.
+    pub fn earliest_free(&self, now: Micros) -> Micros {
+        let ready = self.slots.values().filter(|slot| slot.ready);
+        ready
+            .map(|slot| self.free_at(slot, now))
+            .min()
+            .unwrap_or(now)
+    }
+
+    /// What the longest of the waiting units should take.
+    pub fn longest_waiting(&self) -> Micros {
+        let longest = self.waiting.last();
+        longest.map_or(Micros::ZERO, |(_, unit)| self.expected(unit.0))
+    }
+
     /// When all slots would end if what they hold and what is waiting could be spread evenly over them.
     pub fn level(&self, now: Micros) -> Micros {
         let held: Micros = self
@@ -206,12 +223,8 @@ impl Dispatcher {
     /// that has nothing to do. Nothing where its turn comes soon anyway.
     pub fn stranded(&self, now: Micros) -> Option<(u32, u32)> {
         let candidates = self.slots.iter().filter_map(|(slot, state)| {
-            let (running, since) = state.running?;
+            let wait = self.residue(state, now)?;
             let last = state.queued.back()?;
-            let wait = match state.left {
-                Some((at, left)) => left - (now - at),
-                None => self.residue(running, since, now),
-            };
             (wait >= WORTH_TAKING).then_some((wait, *slot, *last))
         });
         candidates.max().map(|(_, slot, unit)| (slot, unit))
@@ -226,14 +239,13 @@ impl Dispatcher {
             && slots.any(|slot| slot.running.is_some() && !slot.queued.is_empty())
     }
 
-    /// What is left of a unit at work. One that is overdue is expected to take as long again as it has been overdue.
-    fn residue(&self, unit: u32, since: Micros, now: Micros) -> Micros {
-        let (expected, elapsed) = (self.expected(unit), now - since);
-        if elapsed < expected {
-            expected - elapsed
-        } else {
-            elapsed - expected
-        }
+    /// What is left of the unit that a slot has at work. One that is overdue is expected to take as long again as it has
+    /// been overdue.
+    fn residue(&self, slot: &Slot, now: Micros) -> Option<Micros> {
+        let (unit, since) = slot.running?;
+        let (at, left) = slot.left.unwrap_or_else(|| (since, self.expected(unit)));
+        let elapsed = now - at;
+        Some((left - elapsed).max(elapsed - left))
     }
 
     /// When `next` may answer differently for a busy slot although nothing happened; nothing where only facts matter.
@@ -245,10 +257,9 @@ impl Dispatcher {
         self.slots
             .values()
             .filter(|slot| slot.running.is_some() && slot.queued.is_empty())
-            .map(|slot| self.free_at(slot, now))
-            .filter(|&free| free > now + AHEAD)
+            .map(|slot| self.free_at(slot, now) - self.lookahead(slot))
+            .filter(|&due| due > now)
             .min()
-            .map(|free| free - AHEAD)
     }
 
     /// Expected time until everything has ended.
@@ -283,21 +294,31 @@ impl Dispatcher {
     }
 
     fn wants_reserve(&self, slot: &Slot, ahead: Micros) -> bool {
-        let slots = self.slots.len().max(1);
-        let reserve: Micros = slot.queued.iter().map(|&unit| self.expected(unit)).sum();
-        if self.waiting.len() <= 2 * slots {
-            return slot.queued.is_empty() && ahead <= AHEAD;
+        if slot.queued.is_empty() {
+            return ahead <= self.lookahead(slot);
         }
-        let fair = Micros(self.waiting_expected().0 / (2 * slots as u64));
-        slot.queued.is_empty() || reserve < RESERVE.min(fair)
+        let fair = Micros(self.waiting_expected().0 / (2 * self.slots.len().max(1) as u64));
+        !self.is_nearly_over() && ahead < RESERVE.min(fair)
+    }
+
+    fn is_nearly_over(&self) -> bool {
+        self.waiting.len() <= 2 * self.slots.len().max(1)
+    }
+
+    /// How long before it should need it a slot that is busy with its last unit gets its next one. What is given early cannot
+    /// go elsewhere when the one at work takes longer than thought; what is given late is waited for when it takes less.
+    fn lookahead(&self, slot: &Slot) -> Micros {
+        if self.is_nearly_over() {
+            return AHEAD;
+        }
+        match slot.running.and_then(|(unit, _)| self.weights.get(&unit)) {
+            Some(weight) if weight.known => RESERVE.max(Micros(weight.expected.0 / EARLY_SHARE)),
+            _ => Micros(u64::MAX),
+        }
     }
 
     fn free_at(&self, slot: &Slot, now: Micros) -> Micros {
-        let running = match (slot.running, slot.left) {
-            (Some(_), Some((at, left))) => left - (now - at),
-            (Some((unit, since)), None) => self.expected(unit) - (now - since),
-            (None, _) => Micros::ZERO,
-        };
+        let running = self.residue(slot, now).unwrap_or_default();
         let queued: Micros = slot.queued.iter().map(|&unit| self.expected(unit)).sum();
         now + running + queued
     }

@@ -98,6 +98,10 @@ pub enum FactBody {
     Waiting {
         lease: u64,
     },
+    /// The framework wants the whole run to end.
+    Halt {
+        reason: String,
+    },
     Log {
         level: Level,
         text: String,

@@ -196,6 +196,7 @@ impl Run {
                 }
             }
             FactBody::Warnings { list } => self.warned(list),
+            FactBody::Halt { reason } => self.stop(now, &reason, false, Micros::MAX),
             FactBody::Log { level, text } => self.note_once(level, &text),
             FactBody::Concluded => self.shards[shard as usize].concluding = false,
             FactBody::SlotClosed => {

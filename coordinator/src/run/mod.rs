@@ -7,6 +7,7 @@
 mod conclude;
 mod event;
 mod facts;
+mod hand_out;
 mod leases;
 mod listing;
 mod split;
@@ -210,6 +211,7 @@ pub struct Run {
     differences: HashMap<u64, String>,
     /// When it is worth looking again for something to split.
     next_split: Micros,
+    next_early_split: Micros,
     texts: HashMap<[u8; 32], (u64, u32)>,
     texts_end: u64,
     totals: Totals,
@@ -256,6 +258,7 @@ impl Run {
             case_times: HashMap::new(),
             differences: HashMap::new(),
             next_split: Micros::ZERO,
+            next_early_split: Micros::ZERO,
             texts: HashMap::new(),
             texts_end: 0,
             totals: Totals::default(),
@@ -400,7 +403,7 @@ impl Run {
             Phase::Running => {
                 self.ask_for_listing();
                 self.hand_out(now);
-                self.split_at_the_end(now);
+                self.split_the_longest(now);
                 let over = self.over || self.record.stopped.is_some();
                 if self.works_open() == 0 && (over || self.is_listed()) {
                     self.conclude(now);
@@ -434,9 +437,11 @@ impl Run {
             Part::Named(cases) => self.setup_of(*unit) + self.expected_of(*unit, cases),
             Part::Alone(_) => estimate.setup + Micros::from_millis(1),
         };
+        // What cannot be divided any more goes before what can: at the end that is still shared.
+        let premium = 1 + u64::from(self.is_one_block(work));
         Weight {
             expected,
-            order: expected,
+            order: Micros(expected.0 * premium),
             known: true,
         }
     }
@@ -509,11 +514,13 @@ impl Run {
             (
                 "incomplete",
                 3,
-                self.record
-                    .notes
-                    .last()
-                    .map(|note| note.text.clone())
-                    .unwrap_or_default(),
+                stopped.map_or_else(
+                    || {
+                        let note = self.record.notes.last();
+                        note.map(|note| note.text.clone()).unwrap_or_default()
+                    },
+                    |stopped| stopped.reason,
+                ),
             )
         } else if totals.tests == 0 {
             ("incomplete", 4, "no test was found".to_owned())

@@ -14,6 +14,8 @@ const WORTH: Micros = Micros::from_millis(20);
 const SLACK_PERCENT: u64 = 2;
 /// How often running units are looked at when a slot has nothing to do.
 const EVERY: Micros = Micros::from_millis(5);
+/// How often at most while there is something to do for all.
+const EARLY: Micros = Micros::from_millis(20);
 /// A unit of which nothing is known is not split before a case of it has ended, or has run for this long.
 const EVIDENCE: Micros = Micros::from_millis(50);
 /// How many cases a message names.
@@ -180,6 +182,29 @@ impl Run {
             .collect()
     }
 
+    /// Those that have not started.
+    fn pieces_left(&self, left: &Left) -> Vec<Piece> {
+        let on_record = self.record.lease(left.lease);
+        let on_record = on_record.expect("a live lease is on record");
+        let started = &on_record.cases[..left.first];
+        self.pieces(on_record.unit, &left.numbers, started)
+    }
+
+    /// Whether all cases of a part belong together.
+    pub(super) fn is_one_block(&self, work: u32) -> bool {
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let cases = &self.record.units[*unit as usize].cases;
+        match part {
+            Part::Rest => false,
+            Part::Alone(_) => true,
+            Part::Named(numbers) => {
+                let mut groups = numbers.iter().map(|&number| cases[number as usize].group());
+                let first = groups.next().flatten();
+                groups.all(|group| group.is_some() && group == first)
+            }
+        }
+    }
+
     pub(super) fn serving(&self) -> u32 {
         self.shards.iter().filter(|shard| !shard.gone).count() as u32
     }
@@ -215,12 +240,7 @@ impl Run {
             return false;
         }
         let room = share - now;
-        let started = &self
-            .record
-            .lease(left.lease)
-            .expect("a live lease is on record")
-            .cases[..left.first];
-        let pieces = self.pieces(unit, &left.numbers, started);
+        let pieces = self.pieces_left(&left);
         let parts = (slots - 1) as usize;
         let Some(split) = split(&pieces, room - left.residue, room - setup, setup, parts) else {
             return false;
@@ -238,17 +258,24 @@ impl Run {
         true
     }
 
-    /// With nothing left to hand out and a slot that has nothing to do, the longest running unit is shared.
-    pub(super) fn split_at_the_end(&mut self, now: Micros) {
-        if now < self.next_split || !self.could_split() {
+    /// The longest running unit is shared: when there is nothing left to hand out and a slot has nothing to do, and before
+    /// that when it turns out longer than thought, so that its long cases start while others still have something to do.
+    pub(super) fn split_the_longest(&mut self, now: Micros) {
+        let early = self.could_split_early();
+        let due = if early {
+            now >= self.next_early_split
+        } else {
+            now >= self.next_split && self.could_split()
+        };
+        if !due {
             return;
         }
-        self.next_split = now + EVERY;
         let mut longest: Option<(Micros, u32)> = None;
         for shard in 0..self.shards.len() as u32 {
-            if !self.shows_its_pace(shard, now) {
+            if !self.shows_its_pace(shard, now, early) {
                 continue;
             }
+            self.assume_its_pace(shard, now);
             let Some(left) = self.left(shard, now) else {
                 continue;
             };
@@ -257,21 +284,95 @@ impl Run {
                 longest = Some((left.total, shard));
             }
         }
-        if let Some((left, shard)) = longest
-            && !self.split_if_long(now, shard)
-        {
-            // Nor will it soon; looking costs as much as there are cases.
-            self.next_split = now + EVERY.max(Micros(left.0 / 128));
+        let split = longest.is_some_and(|(_, shard)| self.split_if_long(now, shard));
+        if early {
+            if !split {
+                self.make_room(now);
+            }
+            let left = self.dispatcher.level(now) - now;
+            self.next_early_split = now + EARLY.max(Micros(left.0 / 64));
+            return;
+        }
+        // What could not be split will not soon; and looking costs as much as there are cases.
+        let unsplit = longest
+            .filter(|_| !split)
+            .map_or(Micros::ZERO, |(left, _)| left);
+        self.next_split = now + EVERY.max(Micros(unsplit.0 / 128));
+    }
+
+    /// Where what waits would end late on whichever slot is free first, and a slot has something at work that can wait: that
+    /// goes up again in parts, and the slot has room for the long one.
+    fn make_room(&mut self, now: Micros) {
+        let mut soonest: Option<(Micros, u32, Left)> = None;
+        for shard in 0..self.shards.len() as u32 {
+            if self.shards[shard as usize].leases.len() > 1
+                || !self.shows_its_pace(shard, now, false)
+            {
+                continue;
+            }
+            let Some(left) = self
+                .left(shard, now)
+                .filter(|left| !left.numbers.is_empty())
+            else {
+                continue;
+            };
+            self.dispatcher.progress(shard, now, left.total);
+            if soonest
+                .as_ref()
+                .is_none_or(|(residue, ..)| left.residue < *residue)
+            {
+                soonest = Some((left.residue, shard, left));
+            }
+        }
+        let Some((residue, shard, left)) = soonest else {
+            return;
+        };
+        let Some(work) = self.live_work(shard, left.lease) else {
+            return;
+        };
+        let setup = self.setup_of(self.works[work as usize].unit);
+        let free = self.dispatcher.earliest_free(now);
+        let late = free + self.dispatcher.longest_waiting() - self.dispatcher.level(now);
+        let sooner = free - (now + residue);
+        if late.min(sooner) <= WORTH + setup {
+            return;
+        }
+        // As much as its groups allow.
+        let pieces = self.pieces_left(&left);
+        if let Some(split) = split(&pieces, Micros::ZERO, left.total, setup, 1) {
+            self.shards[shard as usize].revoking = Some(left.lease);
+            self.revoke(shard, left.lease, (left.first + split.keep) as u32);
         }
     }
 
-    /// Whether it shows how long cases of the unit at work take.
-    fn shows_its_pace(&self, shard: u32, now: Micros) -> bool {
+    /// Whether the history, or unless `known` at least the run, shows how long cases of the unit at work take.
+    fn shows_its_pace(&self, shard: u32, now: Micros, known: bool) -> bool {
         let place = &self.shards[shard as usize].place;
         let work = self.shards[shard as usize].leases.front();
         let unit = work.map(|&(_, work)| &self.units[self.works[work as usize].unit as usize]);
-        unit.is_some_and(|unit| !unit.times.is_empty() || unit.usual.is_some())
-            || now - place.since >= EVIDENCE
+        unit.is_some_and(|unit| !unit.times.is_empty() || !known && unit.usual.is_some())
+            || !known && now - place.since >= EVIDENCE
+    }
+
+    /// Where nothing else is known, the cases of a unit are thought to take at least as long as its first has taken by now.
+    fn assume_its_pace(&mut self, shard: u32, now: Micros) {
+        let state = &self.shards[shard as usize];
+        let Some(&(_, work)) = state.leases.front() else {
+            return;
+        };
+        let elapsed = now - state.place.since;
+        let unit = &mut self.units[self.works[work as usize].unit as usize];
+        if unit.times.is_empty() {
+            unit.usual.get_or_insert(elapsed);
+        }
+    }
+
+    /// Whether there is still something to hand out, so that a part of a unit would find its place among it.
+    fn could_split_early(&self) -> bool {
+        self.record.stopped.is_none()
+            && self.settings.script.is_none()
+            && self.dispatcher.is_waiting()
+            && self.is_listed()
     }
 
     /// Whether a slot has nothing to do and nothing is waiting for it.
@@ -353,6 +454,8 @@ impl Run {
             self.works.push(Work::new(unit, Part::Named(cases)));
             self.put_up(work);
         }
+        // Should a slot make room for one of them?
+        self.next_early_split = now;
     }
 
     /// Remembers that a process does not have a case that its lease names, and what it has instead.

@@ -40,7 +40,7 @@ class Conversation:
         self.stopping = False
         self.listing = False  # units are to be named as they are found
         self.listed = 0  # how many have been
-        self.full = False  # enough has failed: no lease is begun any more
+        self.full = False  # enough has failed, or pytest was told to stop: no lease is begun any more
         self.told = False  # that this slot waits, since the last word from the agent
         self.carried = None  # what the other processes left, for the one that concludes the run
         self.gone = False  # nothing more is to be said
@@ -160,6 +160,11 @@ class Conversation:
 
     def return_whole(self, lease):
         self.send(f'{{"event":"returned","lease":{lease.number},"cases":[],"all":true}}\n')
+
+    def halt(self, reason):
+        """The whole run is to end."""
+        self.send(dumps({"event": "halt", "reason": cut(reason, TEXT_LIMIT // 16)}) + "\n")
+        self.begin_nothing_more()
 
     def begin_nothing_more(self):
         """Enough has failed: what has not started goes back, unasked."""

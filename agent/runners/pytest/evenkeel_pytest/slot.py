@@ -193,7 +193,7 @@ class Slot:
         while True:
             if talk.listing and self.walk.complete:
                 talk.list_units(more=False)
-            elif not self.walk.complete and (talk.listing or not talk.queue and not talk.stopping):
+            elif not self.walk.complete and not talk.full and (talk.listing or not talk.queue and not talk.stopping):
                 self.walk_a_while()
                 talk.receive(wait=False)
             elif talk.queue:
@@ -274,6 +274,7 @@ class Slot:
             unit.cases = None  # nothing is left of it; a part of a unit is mostly followed by another
         self.warned.tell(self.wire)
         setup = unit.load_us + self.shared.took_us
+        unit.load_us = 0  # what a further lease of it does not spend
         self.wire.push(f'{{"event":"close","lease":{number},"at":{now()},"setup_us":{setup}}}\n')
         talk.lease = None
 
@@ -342,9 +343,10 @@ class Slot:
         self.end(lease, index, verdict)
         session = self.session
         if (session.shouldfail or session.shouldstop) and not talk.full:
-            reason = session.shouldfail or session.shouldstop
-            self.ending.give_up(f"pytest was told to stop after {case.id}: {reason}")
-            raise session.Failed(reason) if session.shouldfail else session.Interrupted(reason)
+            # Plain pytest ends here, whatever is left, and not well even if nothing is.
+            reason = f"pytest was told to stop after {case.id}: {session.shouldfail or session.shouldstop}"
+            self.closing.fail(reason)
+            talk.halt(reason)
 
     def is_enough(self):
         """Whether the item at work, by what it has reported so far, brings the run's limit about."""
