@@ -262,3 +262,35 @@ fn a_plugin_that_stops_the_session_stops_the_run() {
         }
     }
 }
+
+#[test]
+fn a_plugin_that_stops_the_collection_stops_the_run() {
+    let suite = suite(
+        "def pytest_collectreport(report):
+    if report.nodeid == 'test_a.py':
+        import conftest
+        conftest.session.shouldstop = 'enough of this'
+def pytest_sessionstart(session):
+    import conftest
+    conftest.session = session
+",
+    );
+    for number in 0..6 {
+        suite.write(
+            &format!("test_more_{number}.py"),
+            "import time\ndef test_it(): time.sleep(0.2)\n",
+        );
+    }
+    suite.write("test_a.py", "raise ValueError('not today')\n");
+    let mut plain = suite.command(python());
+    plain.args(["-m", "pytest"]);
+    suite.start(plain).end().exits(2);
+    let ended = suite.pytest(&["-j", "1"], &[]);
+    let said = "pytest was told to stop after test_a.py: enough of this";
+    ended.exits(1).says(&[said]);
+    let report = suite.report();
+    report.blames("test_a.py", "error", &["not today"]);
+    assert_eq!(report.total("errors"), 1);
+    report.blames("test_more_5.py", "not_run", &[said]);
+    suite.nothing_stays();
+}

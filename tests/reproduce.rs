@@ -165,6 +165,32 @@ fn a_crash_comes_back_and_so_do_the_bounds_of_processes() {
     suite.nothing_stays();
 }
 
+/// By a limit of failures, or because a plugin told pytest to stop.
+#[test]
+fn a_run_that_was_stopped_stops_again() {
+    let bodies = [
+        (
+            "test_1.py",
+            "def test_a(): pass\ndef test_b(): assert 0\ndef test_c(): pass\n",
+        ),
+        ("test_2.py", "def test_d(): pass\n"),
+    ];
+    let halting = "def pytest_runtest_teardown(item):
+    if item.name == 'test_b': item.session.shouldstop = 'enough'\n";
+    for (conftest, arguments) in [("", &["-x"][..]), (halting, &[])] {
+        let suite = Suite::with(&bodies);
+        suite.write("conftest.py", conftest);
+        suite
+            .pytest(&["-j", "1", "--run-id", "stopped"], arguments)
+            .exits(1);
+        let first = suite.report();
+        assert_eq!((first.total("passed"), first.total("failed")), (1, 1));
+        let again = suite.evenkeel(&["reproduce", "stopped", "--shard", "1/1"]);
+        again.exits(1).says(&["FAILED test_1.py::test_b"]);
+        suite.nothing_stays();
+    }
+}
+
 #[test]
 fn what_cannot_be_reproduced_is_said() {
     let suite = polluted();
@@ -204,7 +230,7 @@ fn the_command_that_a_run_prints_can_be_typed_as_it_is() {
         "import pytest\n@pytest.mark.parametrize('text', ['plain', \"it's $HOME `id` \\\\ 汉\", 'last\\t\"one\"'])\ndef test_odd(text): assert False\n",
     )]);
     let ended = suite.pytest(
-        &["-j", "2", "--state", "the books", "--run-id", "odd"],
+        &["-j", "1", "--state", "the books", "--run-id", "odd"],
         &["tests"],
     );
     ended.exits(1);

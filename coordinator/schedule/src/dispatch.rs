@@ -130,19 +130,16 @@ impl Dispatcher {
             .map_or(now, |slot| self.free_at(slot, now))
     }
 
-    /// When the first of the slots that are ready should have ended what it holds.
+    /// When the first of the slots, those included that are still to come, should have ended what it holds.
     pub fn earliest_free(&self, now: Micros) -> Micros {
-        let ready = self.slots.values().filter(|slot| slot.ready);
-        ready
-            .map(|slot| self.free_at(slot, now))
-            .min()
-            .unwrap_or(now)
+        let free = self.slots.values().map(|slot| self.free_at(slot, now));
+        free.min().unwrap_or(now)
     }
 
-    /// What the longest of the waiting units should take.
-    pub fn longest_waiting(&self) -> Micros {
-        let longest = self.waiting.last();
-        longest.map_or(Micros::ZERO, |(_, unit)| self.expected(unit.0))
+    /// The unit that comes first of those that wait, and what it should take.
+    pub fn longest_waiting(&self) -> Option<(u32, Micros)> {
+        let &(_, unit) = self.waiting.last()?;
+        Some((unit.0, self.expected(unit.0)))
     }
 
     /// When all slots would end if what they hold and what is waiting could be spread evenly over them.

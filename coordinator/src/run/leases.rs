@@ -211,7 +211,10 @@ impl Run {
                     }
                 }
             }
-            None if numbers.is_empty() => {}
+            None if numbers.is_empty() => {
+                let state = &mut self.shards[shard as usize];
+                state.stuck = Some((lease, state.place.done));
+            }
             None => {
                 let cases = numbers.clone();
                 self.append(Body::Returned(l::Returned { lease, cases }));

@@ -124,6 +124,8 @@ struct ShardState {
     ends: u32,
     /// The lease that it was asked to give back.
     revoking: Option<u64>,
+    /// A lease that gave nothing back when asked, and how many of its cases had ended then.
+    stuck: Option<(u64, u32)>,
     /// Live leases in the order in which they were given, with their work.
     leases: VecDeque<(u64, u32)>,
     /// For display: the unit at work since then, and its case if that has been running for long.
@@ -163,6 +165,8 @@ struct UnitState {
     times: Vec<Micros>,
     /// What a case of it took on average in this run.
     usual: Option<Micros>,
+    /// Before one has ended: what the first has taken by now, where the history knows nothing.
+    assumed: Micros,
     /// What loading it took, the longest seen in this run.
     setup: Micros,
 }
@@ -420,6 +424,10 @@ impl Run {
     }
 
     fn works_open(&self) -> u32 {
+        if self.settings.script.is_some() && self.record.stopped.is_some() {
+            let held = self.shards.iter().map(|shard| shard.leases.len() as u32);
+            return held.sum(); // what was not handed out is not any more
+        }
         self.units.iter().map(|unit| unit.open).sum()
     }
 

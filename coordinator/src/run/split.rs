@@ -41,9 +41,8 @@ impl Run {
         let known = state.times.get(number as usize).copied();
         known.unwrap_or_else(|| {
             let cases = self.record.units[unit as usize].cases.len().max(1) as u64;
-            state
-                .usual
-                .unwrap_or(Micros(self.estimates[unit as usize].work.0 / cases))
+            let guess = Micros(self.estimates[unit as usize].work.0 / cases);
+            state.usual.unwrap_or(guess.max(state.assumed))
         })
     }
 
@@ -123,7 +122,9 @@ impl Run {
         state.place.declared?;
         let &(lease, work) = state.leases.front()?;
         let work = &self.works[work as usize];
-        let over = state.gone || state.waiting;
+        // A lease of which nothing came back when it was asked has more to give only when it has come further.
+        let stuck = state.stuck == Some((lease, state.place.done));
+        let over = state.gone || state.waiting || stuck;
         if over || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
             return None;
         }
@@ -239,10 +240,18 @@ impl Run {
         if free <= least + slack {
             return false;
         }
+        // What else the slot holds, it keeps.
+        let behind = free - (now + left.total);
         let room = share - now;
         let pieces = self.pieces_left(&left);
         let parts = (slots - 1) as usize;
-        let Some(split) = split(&pieces, room - left.residue, room - setup, setup, parts) else {
+        let Some(split) = split(
+            &pieces,
+            room - behind - left.residue,
+            room - setup,
+            setup,
+            parts,
+        ) else {
             return false;
         };
         let moved: Micros = pieces[split.keep..]
@@ -300,48 +309,50 @@ impl Run {
         self.next_split = now + EVERY.max(Micros(unsplit.0 / 128));
     }
 
-    /// Where what waits would end late on whichever slot is free first, and a slot has something at work that can wait: that
-    /// goes up again in parts, and the slot has room for the long one.
+    /// Where a long case that waits would end late on whichever slot is free first, and a slot has something shorter at work
+    /// that can wait: that goes up again in parts, and the slot has room for the long one.
+    ///
+    /// Only for what cannot be divided, which never has to make room itself, so this comes to an end.
     fn make_room(&mut self, now: Micros) {
-        let mut soonest: Option<(Micros, u32, Left)> = None;
+        let Some((long, expected)) = self.dispatcher.longest_waiting() else {
+            return;
+        };
+        let free = self.dispatcher.earliest_free(now);
+        let late = free + expected - self.dispatcher.level(now);
+        if late <= WORTH || !self.is_one_block(long) {
+            return;
+        }
+        let mut soonest: Option<(Micros, u32, Left, u32)> = None;
         for shard in 0..self.shards.len() as u32 {
             if self.shards[shard as usize].leases.len() > 1
                 || !self.shows_its_pace(shard, now, false)
             {
                 continue;
             }
-            let Some(left) = self
-                .left(shard, now)
-                .filter(|left| !left.numbers.is_empty())
-            else {
+            let Some(left) = self.left(shard, now) else {
                 continue;
             };
-            self.dispatcher.progress(shard, now, left.total);
-            if soonest
-                .as_ref()
-                .is_none_or(|(residue, ..)| left.residue < *residue)
-            {
-                soonest = Some((left.residue, shard, left));
+            let Some(work) = self.live_work(shard, left.lease) else {
+                continue;
+            };
+            let setup = self.setup_of(self.works[work as usize].unit);
+            let pieces = self.pieces_left(&left);
+            // As much as its groups allow.
+            let Some(split) = split(&pieces, Micros::ZERO, left.total, setup, 1) else {
+                continue;
+            };
+            let kept = pieces[..split.keep].iter().map(|piece| piece.expected);
+            let stays = left.residue + kept.sum();
+            let sooner = free - (now + stays);
+            let worth = late.min(sooner) > WORTH + setup && expected > left.total + setup;
+            if worth && soonest.as_ref().is_none_or(|(least, ..)| stays < *least) {
+                let from = (left.first + split.keep) as u32;
+                soonest = Some((stays, shard, left, from));
             }
         }
-        let Some((residue, shard, left)) = soonest else {
-            return;
-        };
-        let Some(work) = self.live_work(shard, left.lease) else {
-            return;
-        };
-        let setup = self.setup_of(self.works[work as usize].unit);
-        let free = self.dispatcher.earliest_free(now);
-        let late = free + self.dispatcher.longest_waiting() - self.dispatcher.level(now);
-        let sooner = free - (now + residue);
-        if late.min(sooner) <= WORTH + setup {
-            return;
-        }
-        // As much as its groups allow.
-        let pieces = self.pieces_left(&left);
-        if let Some(split) = split(&pieces, Micros::ZERO, left.total, setup, 1) {
+        if let Some((_, shard, left, from)) = soonest {
             self.shards[shard as usize].revoking = Some(left.lease);
-            self.revoke(shard, left.lease, (left.first + split.keep) as u32);
+            self.revoke(shard, left.lease, from);
         }
     }
 
@@ -354,16 +365,17 @@ impl Run {
             || !known && now - place.since >= EVIDENCE
     }
 
-    /// Where nothing else is known, the cases of a unit are thought to take at least as long as its first has taken by now.
+    /// Where nothing else is known, the cases of a unit are thought to take as long as its first has taken by now.
     fn assume_its_pace(&mut self, shard: u32, now: Micros) {
         let state = &self.shards[shard as usize];
         let Some(&(_, work)) = state.leases.front() else {
             return;
         };
-        let elapsed = now - state.place.since;
-        let unit = &mut self.units[self.works[work as usize].unit as usize];
-        if unit.times.is_empty() {
-            unit.usual.get_or_insert(elapsed);
+        let unit = self.works[work as usize].unit as usize;
+        let begun = state.place.declared.is_some() && !state.waiting;
+        if begun && !self.estimates[unit].known {
+            let assumed = &mut self.units[unit].assumed;
+            *assumed = (*assumed).max(now - state.place.since);
         }
     }
 
@@ -387,7 +399,9 @@ impl Run {
     /// Whether a slot may be asked for a part of what it has at work.
     pub(super) fn could_give(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        let known = state.place.declared.is_some() && !state.waiting;
+        let place = &state.place;
+        let lease = state.leases.front().map(|&(lease, _)| (lease, place.done));
+        let known = place.declared.is_some() && !state.waiting && lease != state.stuck;
         known && state.revoking.is_none() && self.has_unstarted(shard)
     }
 
@@ -455,7 +469,7 @@ impl Run {
             self.put_up(work);
         }
         // Should a slot make room for one of them?
-        self.next_early_split = now;
+        self.next_early_split = self.next_early_split.min(now + EARLY);
     }
 
     /// Remembers that a process does not have a case that its lease names, and what it has instead.

@@ -6,16 +6,20 @@ use l::entry::Body;
 
 impl Run {
     pub(super) fn stop(&mut self, now: Micros, reason: &str, interrupted: bool, grace: Micros) {
-        if self.is_closed() || self.record.stopped.is_some() {
+        if self.is_closed() {
+            return;
+        }
+        if grace < Micros::MAX {
+            let by = now + grace;
+            self.stop_at = Some(self.stop_at.map_or(by, |at| at.min(by)));
+        }
+        if self.record.stopped.is_some() {
             return;
         }
         self.append(Body::Stopped(l::Stopped {
             reason: reason.to_owned(),
             interrupted,
         }));
-        if grace < Micros::MAX {
-            self.stop_at = Some(now + grace);
-        }
         if self.phase == Phase::Listing {
             self.phase = Phase::Running;
             self.units.iter_mut().for_each(|unit| unit.open = 0);

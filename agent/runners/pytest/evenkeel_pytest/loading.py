@@ -56,7 +56,9 @@ class Loader:
                 broken = (text, text)
         except pytest.exit.Exception:
             raise  # ends plain pytest too; the agent takes it for an error of this unit
-        except (pytest.UsageError, session.Failed) as error:
+        except (pytest.UsageError, session.Failed, session.Interrupted) as error:
+            if isinstance(error, session.Interrupted) and not session.shouldstop:
+                raise  # from outside
             text = "\n".join(map(str, error.args))
             broken = (one_line(text), text)
         except (Exception, SystemExit) as error:

@@ -193,7 +193,7 @@ class Slot:
         while True:
             if talk.listing and self.walk.complete:
                 talk.list_units(more=False)
-            elif not self.walk.complete and not talk.full and (talk.listing or not talk.queue and not talk.stopping):
+            elif not self.walk.complete and not (talk.full or talk.stopping) and (talk.listing or not talk.queue):
                 self.walk_a_while()
                 talk.receive(wait=False)
             elif talk.queue:
@@ -305,6 +305,7 @@ class Slot:
             if not self.enough(case.verdict.outcome in FAILURES):
                 talk.await_grant(lease)
             self.end(lease, index, case.verdict)
+            self.heed_stop(case)
             return
         if index + 1 < lease.limit:
             nextitem = lease.cases[index + 1].item
@@ -341,12 +342,15 @@ class Slot:
             verdict.add_output(stream.name, stream.take())
         verdict.setup = self.shared.took_us - shared
         self.end(lease, index, verdict)
-        session = self.session
-        if (session.shouldfail or session.shouldstop) and not talk.full:
-            # Plain pytest ends here, whatever is left, and not well even if nothing is.
-            reason = f"pytest was told to stop after {case.id}: {session.shouldfail or session.shouldstop}"
+        self.heed_stop(case)
+
+    def heed_stop(self, case):
+        """Whether a plugin wants the session to end. Plain pytest ends here, whatever is left, and not well even if nothing is."""
+        why = self.session.shouldfail or self.session.shouldstop
+        if why and not self.talk.full:
+            reason = f"pytest was told to stop after {case.id}: {why}"
             self.closing.fail(reason)
-            talk.halt(reason)
+            self.talk.halt(reason)
 
     def is_enough(self):
         """Whether the item at work, by what it has reported so far, brings the run's limit about."""
