@@ -26,6 +26,7 @@ class Ending:
         self.carry = carry
         self.terminal = None  # from the session's start on
         self.summarises = True  # else the process that concludes the run has all that a summary is made of
+        self.needless = False  # one of several slots, which has run nothing
         self.looping = False
         self.done = False
         self.broken = None  # why this process must not end well
@@ -125,6 +126,8 @@ class Ending:
             if error is not None:
                 self.object(error, "the end of the session")
             self.warned.tell(wire)
+            if self.needless:
+                self.closing.failed.clear()  # what hooks find wrong where nothing has run is not wrong with the run
             wire.push(self.closing.bye(self.terminal))
         elif not self.looping and not self.refused:
             if isinstance(error, pytest.UsageError):

@@ -92,6 +92,7 @@ class Slot:
             worker.stand_in(config)
         elif self.slots > 1:
             worker.become(config, self.number, self.slots, self.given["private"])
+            self.ending.needless = True  # until a lease begins
             self.kept = replay.Kept(config) if replay.wanted(config) else None
             self.ending.summarises = self.kept is None
         yield
@@ -243,6 +244,7 @@ class Slot:
         talk.send(f'{{"event":"begin","lease":{number},"at":{now()}}}\n')  # out before the unit's own code runs
         self.shared.took_us = 0
         self.worked = True
+        self.ending.needless = False
         unit = self.find(lease)
         if self.loader.watch is None and not self.whole and len(self.walk.units) > 1:
             self.loader.watch = Watch(self.config, talk.say)
