@@ -18,7 +18,7 @@ pub(crate) struct Report {
 const FULL: usize = 1024;
 /// … or this many bytes of texts …
 const HEAVY: usize = 1 << 20;
-/// … or when its first fact is this old.
+/// … or when the last one was sent this long ago: a fact after a lull is on its way at once.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Carries reports to the session's stream until all slots of the run are gone. `sequence` is the number of the first
@@ -32,6 +32,7 @@ pub(crate) async fn forward(
     let mut facts: Vec<v1::Fact> = Vec::new();
     let mut weight = 0;
     let mut due: Option<Instant> = None;
+    let mut next = Instant::now();
     loop {
         let report = match due {
             None => reports.recv().await.map(Some),
@@ -58,9 +59,9 @@ pub(crate) async fn forward(
             facts.extend(report.facts);
             urgent |= report.urgent;
         }
-        if !facts.is_empty()
-            && (ended || timed_out || urgent || facts.len() >= FULL || weight >= HEAVY)
-        {
+        let full = facts.len() >= FULL || weight >= HEAVY;
+        let now = Instant::now();
+        if !facts.is_empty() && (ended || timed_out || urgent || full || now >= next) {
             let count = facts.len() as u64;
             let batch = v1::FactBatch {
                 run: run.clone(),
@@ -71,12 +72,13 @@ pub(crate) async fn forward(
             sequence += count;
             weight = 0;
             due = None;
+            next = now + PATIENCE;
             let body = Some(v1::agent_message::Body::Facts(batch));
             if stream.send(v1::AgentMessage { body }).await.is_err() {
                 return sequence;
             }
-        } else if !facts.is_empty() && due.is_none() {
-            due = Some(Instant::now() + PATIENCE);
+        } else if !facts.is_empty() {
+            due = Some(next);
         }
         if ended {
             return sequence;
