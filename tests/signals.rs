@@ -101,6 +101,25 @@ fn the_second_signal_ends_at_once() {
     suite.nothing_stays();
 }
 
+/// The run has stopped by itself, and waits for what runs: the first signal bounds that.
+#[test]
+fn a_signal_bounds_the_wait_of_a_run_that_has_stopped() {
+    let hangs = "import time\ndef test_hangs():\n    open('ready-hang', 'w').close()\n    time.sleep(600)\n";
+    let fails = "import os, time\ndef test_bad():\n    while not os.path.exists('ready-hang'): time.sleep(0.01)\n    assert 0\n";
+    let suite = Suite::with(&[("test_a.py", hangs), ("test_b.py", fails)]);
+    let mut run = suite.start_pytest(&["-j", "2"], &["-x"]);
+    let stderr = run.stderr_path();
+    run.until("the failure", || {
+        let said = std::fs::read_to_string(&stderr).unwrap();
+        said.contains("FAILED test_b.py::test_bad")
+    });
+    run.signal(libc::SIGINT);
+    let ended = run.end();
+    ended.exits(1);
+    assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
+    suite.nothing_stays();
+}
+
 #[test]
 fn a_failure_before_the_signal_keeps_the_run_red() {
     let suite = suite();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub struct Weight {
     /// Expected time on a slot, set-up included.
     pub expected: Micros,
-    /// What orders it among the others: more than `expected` where that is uncertain.
+    /// What orders it among the others: more than `expected` where that is uncertain, or cannot be divided.
     pub order: Micros,
     /// False: `expected` is a guess, to be scaled by how other guesses turned out.
     pub known: bool,

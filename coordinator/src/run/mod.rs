@@ -424,9 +424,13 @@ impl Run {
     }
 
     fn works_open(&self) -> u32 {
-        if self.settings.script.is_some() && self.record.stopped.is_some() {
-            let held = self.shards.iter().map(|shard| shard.leases.len() as u32);
-            return held.sum(); // what was not handed out is not any more
+        if self.record.stopped.is_some() {
+            // What is not handed out will not be any more.
+            return self
+                .shards
+                .iter()
+                .map(|shard| shard.leases.len() as u32)
+                .sum();
         }
         self.units.iter().map(|unit| unit.open).sum()
     }

@@ -887,6 +887,23 @@ impl World {
                 }
             }
         }
+        let mut again = 0;
+        for (before, lease) in self
+            .record
+            .leases
+            .iter()
+            .zip(self.record.leases.iter().skip(1))
+        {
+            let same = (before.unit, before.shard, &before.named)
+                == (lease.unit, lease.shard, &lease.named);
+            let unbegun = before.begun.is_none() && before.ended.is_some();
+            again = if unbegun && same { again + 1 } else { 0 };
+            assert!(
+                again < 4,
+                "unit {} goes to and fro between a slot and nobody",
+                lease.unit
+            );
+        }
         for shard in &self.record.shards {
             let needless = shard.processes.len() > 1 && !self.crashes && !self.losses;
             assert!(!needless, "a slot was given a new process without a reason");

@@ -347,7 +347,7 @@ class Slot:
         self.heed_stop(case)
 
     def heed_stop(self, case):
-        """Whether a plugin wants the session to end. Plain pytest ends here, whatever is left, and not well even if nothing is."""
+        """Ends the run if a plugin wants the session to end. Plain pytest ends here, whatever is left, and not well even if nothing is."""
         why = self.session.shouldfail or self.session.shouldstop
         if why and not self.talk.full:
             reason = f"pytest was told to stop after {case.id}: {why}"
