@@ -42,7 +42,7 @@ pub struct RunArgs {
     /// Where ledger, history and outputs are kept [default: .evenkeel beside evenkeel.toml, else in the root]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Name the framework instead of recognising it in the command: pytest, protocol
+    /// Name the framework instead of recognising it in the command: pytest, cargo, protocol
     #[arg(long, value_name = "NAME")]
     pub runner: Option<String>,
     /// Write the merged JUnit report here
@@ -70,6 +70,9 @@ pub struct RunArgs {
     /// that must see all tests [default: files]
     #[arg(long, value_name = "HOW", value_enum)]
     pub collect: Option<Collect>,
+    /// Give each test a process of its own (cargo)
+    #[arg(long)]
+    pub isolate: bool,
     /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub coordinator: Option<String>,

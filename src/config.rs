@@ -33,6 +33,8 @@ pub struct Suite {
     #[serde(default, deserialize_with = "timeout")]
     pub timeout: Option<Duration>,
     pub collect: Option<Collect>,
+    #[serde(default)]
+    pub isolate: bool,
 }
 
 /// A command: a list of words, or one string that is split at spaces.

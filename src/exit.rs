@@ -17,17 +17,20 @@ pub enum Exit {
     Incomplete,
     /// Nothing ran: no test was found.
     NothingRan,
+    /// Red: the tests could not be built.
+    Unbuilt,
     /// Interrupted by a signal.
     Interrupted,
 }
 
 impl Exit {
-    pub const ALL: [Exit; 6] = [
+    pub const ALL: [Exit; 7] = [
         Exit::Green,
         Exit::Red,
         Exit::Usage,
         Exit::Incomplete,
         Exit::NothingRan,
+        Exit::Unbuilt,
         Exit::Interrupted,
     ];
 
@@ -38,6 +41,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Incomplete => 3,
             Exit::NothingRan => 4,
+            Exit::Unbuilt => 5,
             Exit::Interrupted => 130,
         }
     }

@@ -17,6 +17,7 @@ mod show;
 use clap::Parser;
 use exit::{Exit, Failure};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
         let socket = arguments.next().unwrap_or_default();
         let command: Vec<OsString> = arguments.collect();
         evenkeel_agent::guard::main(socket, &command);
+    }
+    if let Some(status) = builtin_runner() {
+        return status;
     }
     let cli = cli::Cli::parse();
     if let cli::Command::NoopRunner(args) = &cli.command {
@@ -64,6 +68,17 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => report(&failure),
     }
+}
+
+/// A slot's half may be this binary, too, and so may what that has Cargo start.
+fn builtin_runner() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    if evenkeel_runners::is_rustdoc(Path::new(&program)) {
+        return Some(evenkeel_runners::cargo::rustdoc(arguments));
+    }
+    let first = arguments.next()?;
+    (first == evenkeel_runners::ARGUMENT).then(|| evenkeel_runners::main(arguments))
 }
 
 fn report(failure: &Failure) -> ExitCode {

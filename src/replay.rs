@@ -65,6 +65,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
             environment: recorded_environment(&record, shard - 1),
             case_timeout_us: opened.case_timeout_us,
             whole: opened.whole,
+            isolate: opened.isolate,
         }),
         seed: opened.seed,
         max_fail: 0,
@@ -106,7 +107,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
 
 /// The suite's environment, and what the slot's processes were seen to have of what changes how tests behave.
 fn recorded_environment(record: &Record, shard: u32) -> BTreeMap<String, String> {
-    const TAKEN: [&str; 10] = [
+    const TAKEN: [&str; 12] = [
         "CI",
         "LANG",
         "LC_ALL",
@@ -117,6 +118,8 @@ fn recorded_environment(record: &Record, shard: u32) -> BTreeMap<String, String>
         "PYTEST_PLUGINS",
         "DJANGO_SETTINGS_MODULE",
         "NODE_ENV",
+        "RUST_BACKTRACE",
+        "RUSTFLAGS",
     ];
     let mut environment = record.opened.environment.clone();
     if let Some(process) = record.shards[shard as usize].processes.first() {

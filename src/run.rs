@@ -116,7 +116,7 @@ async fn conduct(
     unwritten.iter().for_each(Failure::print);
     let exit = Exit::of_run(ended.exit_code);
     // A red run stays red, whatever else happened; every other one is not what its verdict says.
-    let whole = unwritten.is_empty() || exit == Exit::Red;
+    let whole = unwritten.is_empty() || matches!(exit, Exit::Red | Exit::Unbuilt);
     Ok(Some(if whole { exit } else { Exit::Incomplete }))
 }
 
@@ -174,6 +174,7 @@ fn plan(args: &RunArgs) -> Result<Plan, Failure> {
 fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
     let runner = args.runner.clone().unwrap_or_default();
     let framework = recognise(&args.command, &runner)?;
+    can_isolate(framework, args.isolate)?;
     Ok(v1::Suite {
         name: framework.name().to_owned(),
         runner: framework.name().to_owned(),
@@ -182,6 +183,7 @@ fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
         environment: BTreeMap::new(),
         case_timeout_us: micros(args.timeout),
         whole: args.collect == Some(Collect::Whole),
+        isolate: args.isolate,
     })
 }
 
@@ -199,6 +201,7 @@ fn suite_of_file(
         .or_else(|| suite.runner.clone())
         .unwrap_or_default();
     let framework = recognise(&command, &runner)?;
+    can_isolate(framework, args.isolate || suite.isolate)?;
     let directory = suite
         .directory
         .as_ref()
@@ -226,14 +229,26 @@ fn suite_of_file(
         environment: suite.environment.clone(),
         case_timeout_us: micros(args.timeout.or(suite.timeout)),
         whole: args.collect.or(suite.collect) == Some(Collect::Whole),
+        isolate: args.isolate || suite.isolate,
     };
     Ok((suite, suite_slots))
+}
+
+fn can_isolate(framework: evenkeel_agent::Framework, wanted: bool) -> Result<(), Failure> {
+    if wanted && !framework.isolates() {
+        let name = framework.name();
+        return Err(
+            Failure::usage(format!("--isolate is not possible with {name}"))
+                .with_hint("leave it out: tests of one file share a process"),
+        );
+    }
+    Ok(())
 }
 
 fn recognise(command: &[String], runner: &str) -> Result<evenkeel_agent::Framework, Failure> {
     evenkeel_agent::recognise(command, runner).map_err(|error| {
         Failure::usage(error.to_string())
-            .with_hint("Evenkeel knows pytest, also behind a wrapper (uv run pytest, python -m pytest); a runner of your own goes with --runner protocol")
+            .with_hint("Evenkeel knows pytest and cargo test, also behind a wrapper (uv run pytest, python -m pytest); a runner of your own goes with --runner protocol")
     })
 }
 

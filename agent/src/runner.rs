@@ -61,6 +61,8 @@ pub(crate) enum RunnerEvent {
         message: String,
         #[serde(default)]
         hint: String,
+        #[serde(default)]
+        detail: String,
     },
     Listed {
         units: Vec<ListedUnit>,
@@ -190,11 +192,13 @@ pub(crate) enum Refusal {
     Usage,
     Unsupported,
     Broken,
+    Build,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
+    Progress,
     Info,
     Warning,
     Error,

@@ -299,7 +299,7 @@ fn refuse(error: &RecogniseError) -> v1::ProcessRefused {
     v1::ProcessRefused {
         reason: v1::process_refused::Reason::Usage as i32,
         message: error.to_string(),
-        hint: String::new(),
+        ..v1::ProcessRefused::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::record::Outcome;
 use crate::run::{
     CaseEnded, CaseKey, CaseText, Command, EndCause, Fact, FactBody, Farewell, InFlight,
-    LeaseCommand, Level, ProcessEnded, ProcessStarted, RefusedReason, RunningCase,
+    LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal, RefusedReason, RunningCase,
 };
 use evenkeel_proto::{ledger as l, v1};
 use evenkeel_schedule::Micros;
@@ -41,11 +41,12 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             durations_min: Micros(started.durations_min_us),
             show_output: started.show_output,
         }),
-        In::ProcessRefused(refused) => FactBody::ProcessRefused {
+        In::ProcessRefused(refused) => FactBody::ProcessRefused(Refusal {
             reason: match refused.reason() {
                 v1::process_refused::Reason::Usage => RefusedReason::Usage,
                 v1::process_refused::Reason::Unsupported => RefusedReason::Unsupported,
                 v1::process_refused::Reason::Broken => RefusedReason::Broken,
+                v1::process_refused::Reason::Build => RefusedReason::Build,
                 v1::process_refused::Reason::Unspecified => {
                     return Err(WireError::Unknown {
                         what: "a refusal",
@@ -55,7 +56,8 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             },
             message: refused.message,
             hint: refused.hint,
-        },
+            detail: refused.detail,
+        }),
         In::ProcessEnded(ended) => FactBody::ProcessEnded(process_ended(ended)?),
         In::Listed(listed) => FactBody::Listed {
             units: listed
@@ -225,6 +227,7 @@ fn level(value: i32) -> Result<Level, WireError> {
         Ok(v1::slot_log::Level::Info) => Ok(Level::Info),
         Ok(v1::slot_log::Level::Warning) => Ok(Level::Warning),
         Ok(v1::slot_log::Level::Error) => Ok(Level::Error),
+        Ok(v1::slot_log::Level::Progress) => Ok(Level::Progress),
         Ok(v1::slot_log::Level::Unspecified) | Err(_) => Err(WireError::Unknown {
             what: "a log level",
             value,
@@ -281,6 +284,7 @@ pub(crate) fn level_out(level: Level) -> v1::slot_log::Level {
         Level::Info => v1::slot_log::Level::Info,
         Level::Warning => v1::slot_log::Level::Warning,
         Level::Error => v1::slot_log::Level::Error,
+        Level::Progress => v1::slot_log::Level::Progress,
     }
 }
 

@@ -16,9 +16,12 @@
 mod element;
 mod fragment;
 mod model;
+mod read;
 mod text;
+mod trim;
 mod write;
 
 pub use fragment::FragmentError;
 pub use model::{Case, Counts, Fault, Outcome, Property, Rerun, RerunKind, Source, Suite, Totals};
+pub use read::{ReadCase, ReadOutcome, ReadSuite, Summary, read};
 pub use write::{WriteError, write};

@@ -187,11 +187,17 @@ impl Renderer {
     }
 
     pub fn log(&mut self, notice: &v1::Notice) {
-        if self.style.quiet && notice.level() == v1::slot_log::Level::Info {
+        if self.style.quiet
+            && matches!(
+                notice.level(),
+                v1::slot_log::Level::Info | v1::slot_log::Level::Progress
+            )
+        {
             return;
         }
         let paint = self.style.paint;
         let label = match notice.level() {
+            v1::slot_log::Level::Progress => return self.say(&notice.text),
             v1::slot_log::Level::Error => paint.red("error:"),
             v1::slot_log::Level::Warning => paint.yellow("warning:"),
             v1::slot_log::Level::Info | v1::slot_log::Level::Unspecified => "note:".to_owned(),

@@ -397,6 +397,10 @@ impl Report {
         found.unwrap_or_else(|| panic!("no test {id} in {:#}", self.0["tests"]))
     }
 
+    pub fn tests(&self) -> &Vec<Value> {
+        self.0["tests"].as_array().unwrap()
+    }
+
     /// A figure of the totals.
     pub fn total(&self, name: &str) -> u64 {
         self.0["totals"][name].as_u64().unwrap()

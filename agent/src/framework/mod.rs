@@ -3,6 +3,7 @@
 //! An adapter is two functions: `recognise` (is this command mine?) and `spawn` (how do I start a slot?). Listing, running
 //! and reporting is the runner protocol's business and the same for all.
 
+mod cargo;
 mod protocol;
 mod pytest;
 
@@ -18,18 +19,28 @@ pub(crate) const CANNOT_START: i32 = -1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framework {
     Pytest,
+    Cargo,
     /// The command is a runner that speaks the protocol by itself.
     Protocol,
 }
 
 impl Framework {
-    pub const ALL: [Framework; 2] = [Framework::Pytest, Framework::Protocol];
+    pub const ALL: [Framework; 3] = [Framework::Pytest, Framework::Cargo, Framework::Protocol];
 
     /// The name that `--runner` takes.
     pub fn name(self) -> &'static str {
         match self {
             Framework::Pytest => "pytest",
+            Framework::Cargo => "cargo",
             Framework::Protocol => "protocol",
+        }
+    }
+
+    /// Whether each test can have a process of its own.
+    pub fn isolates(self) -> bool {
+        match self {
+            Framework::Pytest => false,
+            Framework::Cargo | Framework::Protocol => true,
         }
     }
 
@@ -41,6 +52,7 @@ impl Framework {
                 reason: reason as i32,
                 message: message.to_owned(),
                 hint: hint.to_owned(),
+                detail: String::new(),
             };
         if status == CANNOT_START {
             let hint = "is the command right, and is it on the PATH?";
@@ -50,30 +62,37 @@ impl Framework {
             Framework::Pytest => {
                 pytest::explain_exit(status, said).map(|(reason, hint)| refused(reason, said, hint))
             }
-            Framework::Protocol => None,
+            Framework::Cargo | Framework::Protocol => None,
         }
     }
 
     fn recognises(self, command: &[String]) -> bool {
         match self {
             Framework::Pytest => pytest::recognises(command),
+            Framework::Cargo => cargo::recognises(command),
             Framework::Protocol => false,
         }
     }
 
-    /// How to start a process for one slot. `cache` is a directory that outlives runs.
+    /// How to start a process for one slot. `cache` is a directory that outlives runs, `binary` is Evenkeel's own.
     pub(crate) fn spawn(
         self,
         suite: &v1::Suite,
         identity: &Identity,
         role: Role,
         cache: &Path,
+        binary: &Path,
     ) -> io::Result<Spawn> {
         let mut spawn = match self {
             Framework::Pytest => pytest::spawn(suite, identity, cache)?,
+            Framework::Cargo => cargo::spawn(suite, binary),
             Framework::Protocol => protocol::spawn(suite),
         };
         spawn.environment.extend(identity.environment());
+        if suite.isolate {
+            let isolate = ("EVENKEEL_ISOLATE".to_owned(), Some("1".to_owned()));
+            spawn.environment.push(isolate);
+        }
         if role == Role::Finish {
             let role = ("EVENKEEL_ROLE".to_owned(), Some("finish".to_owned()));
             spawn.environment.push(role);

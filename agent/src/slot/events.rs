@@ -111,16 +111,19 @@ impl Live {
                 reason,
                 message,
                 hint,
+                detail,
             } => {
                 let reason = match reason {
                     Refusal::Usage => v1::process_refused::Reason::Usage,
                     Refusal::Unsupported => v1::process_refused::Reason::Unsupported,
                     Refusal::Broken => v1::process_refused::Reason::Broken,
+                    Refusal::Build => v1::process_refused::Reason::Build,
                 };
                 self.refused = Some(v1::ProcessRefused {
                     reason: reason as i32,
                     message,
                     hint,
+                    detail,
                 });
             }
             _ if !self.hello => return Err("an event before hello".to_owned()),
@@ -296,6 +299,7 @@ impl Live {
             }
             RunnerEvent::Log { level, text } => {
                 let level = match level {
+                    Level::Progress => v1::slot_log::Level::Progress,
                     Level::Info => v1::slot_log::Level::Info,
                     Level::Warning => v1::slot_log::Level::Warning,
                     Level::Error => v1::slot_log::Level::Error,
@@ -551,6 +555,7 @@ fn recorded_environment(spawn: &Spawn) -> impl Iterator<Item = (String, String)>
         "DJANGO_SETTINGS_MODULE",
         "NODE_ENV",
         "RUST_BACKTRACE",
+        "RUSTFLAGS",
     ];
     let found = FOUND
         .iter()

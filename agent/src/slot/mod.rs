@@ -197,7 +197,13 @@ impl Slot {
         };
         let started = setup
             .framework
-            .spawn(&setup.suite, &setup.identity, role, &setup.cache)
+            .spawn(
+                &setup.suite,
+                &setup.identity,
+                role,
+                &setup.cache,
+                &setup.guard,
+            )
             .and_then(|spawn| {
                 let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
                 Ok(Live::new(process, connected, spawn))

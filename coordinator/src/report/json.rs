@@ -135,6 +135,10 @@ struct Process<'a> {
 #[derive(Serialize)]
 struct Test<'a> {
     id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    class: &'a str,
     file: &'a str,
     outcome: &'static str,
     duration_s: f64,
@@ -292,6 +296,8 @@ fn tests(
                 let (verdict, reason) = unit.settled.clone().unwrap_or((Verdict::Lost, "".into()));
                 serde_json::value::to_raw_value(&Test {
                     id: &unit.name,
+                    name: "",
+                    class: "",
                     file: &unit.name,
                     outcome: verdict.name(),
                     duration_s: 0.0,
@@ -320,13 +326,14 @@ fn test<'a>(
         .and_then(|attempt| attempt.text.as_deref())
         .map(|text| outputs.read(text))
         .unwrap_or_default();
-    let file = case
-        .labels
-        .as_deref()
+    let labels = case.labels.as_deref();
+    let file = labels
         .map(|labels| &*labels.file)
         .filter(|file| !file.is_empty());
     Test {
         id: &case.id,
+        name: labels.map_or("", |labels| &labels.name),
+        class: labels.map_or("", |labels| &labels.class),
         file: file.unwrap_or(&unit.name),
         outcome: case.verdict().unwrap_or(Verdict::Lost).name(),
         duration_s: last.map_or(0.0, |attempt| attempt.duration.as_secs_f64()),

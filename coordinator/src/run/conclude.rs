@@ -139,7 +139,7 @@ impl Run {
         }
     }
 
-    fn object(&mut self, shard: u32, message: &str, detail: &str) {
+    pub(super) fn object(&mut self, shard: u32, message: &str, detail: &str) {
         let known = &self.record.objections;
         if known.iter().any(|objection| objection.message == message) {
             return;

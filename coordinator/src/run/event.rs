@@ -58,11 +58,7 @@ pub struct Fact {
 #[derive(Clone, Debug)]
 pub enum FactBody {
     ProcessStarted(ProcessStarted),
-    ProcessRefused {
-        reason: RefusedReason,
-        message: String,
-        hint: String,
-    },
+    ProcessRefused(Refusal),
     ProcessEnded(ProcessEnded),
     Listed {
         units: Vec<l::Unit>,
@@ -136,11 +132,23 @@ pub struct ProcessStarted {
     pub show_output: bool,
 }
 
+/// The framework does not run the user's command.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub reason: RefusedReason,
+    pub message: String,
+    pub hint: String,
+    /// What a build said that failed.
+    pub detail: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedReason {
     Usage,
     Unsupported,
     Broken,
+    /// The tests could not be built.
+    Build,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +156,8 @@ pub enum Level {
     Info,
     Warning,
     Error,
+    /// What is being done: for display only, not on record.
+    Progress,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use super::{
     AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
-    Level, Micros, ProcessStarted, RefusedReason, Run, SPAWNS, ShardState, Show,
+    Level, Micros, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState, Show,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -143,11 +143,7 @@ impl Run {
         let at = self.run_time(agent, fact.at, now);
         match fact.body {
             FactBody::ProcessStarted(started) => self.process_started(shard, at, started),
-            FactBody::ProcessRefused {
-                reason,
-                message,
-                hint,
-            } => self.refuse(now, shard, reason, &message, &hint),
+            FactBody::ProcessRefused(refusal) => self.refuse(now, shard, &refusal),
             FactBody::ProcessEnded(ended) => self.process_ended(now, shard, agent, at, ended),
             FactBody::Listed { units, more } => {
                 if self.lister == Some(shard) && !self.listing_complete {
@@ -197,6 +193,13 @@ impl Run {
             }
             FactBody::Warnings { list } => self.warned(list),
             FactBody::Halt { reason } => self.stop(now, &reason, false, Micros::MAX),
+            FactBody::Log {
+                level: Level::Progress,
+                text,
+            } => self.effects.push(Effect::Show(Show::Notice {
+                level: Level::Progress,
+                text,
+            })),
             FactBody::Log { level, text } => self.note_once(level, &text),
             FactBody::Concluded => self.shards[shard as usize].concluding = false,
             FactBody::SlotClosed => {
@@ -249,15 +252,20 @@ impl Run {
     }
 
     /// The framework does not take the command: the run cannot go on, anywhere.
-    fn refuse(
-        &mut self,
-        now: Micros,
-        shard: u32,
-        reason: RefusedReason,
-        message: &str,
-        hint: &str,
-    ) {
-        if self.refused.is_some() {
+    fn refuse(&mut self, now: Micros, shard: u32, refusal: &Refusal) {
+        if self.refused.is_some() || self.unbuilt {
+            return;
+        }
+        let Refusal {
+            reason,
+            message,
+            hint,
+            detail,
+        } = refusal;
+        if *reason == RefusedReason::Build {
+            self.unbuilt = true;
+            self.object(shard, message, detail);
+            self.end_work();
             return;
         }
         let works_elsewhere = self
@@ -265,7 +273,7 @@ impl Run {
             .shards
             .iter()
             .any(|shard| !shard.processes.is_empty());
-        if reason == RefusedReason::Broken && works_elsewhere {
+        if *reason == RefusedReason::Broken && works_elsewhere {
             // Then it is this slot's machine that cannot run the suite, not the suite that cannot be run.
             self.note_once(
                 Level::Error,
@@ -277,10 +285,12 @@ impl Run {
             return;
         }
         let message = match reason {
-            RefusedReason::Usage | RefusedReason::Unsupported => message.to_owned(),
+            RefusedReason::Usage | RefusedReason::Unsupported | RefusedReason::Build => {
+                message.clone()
+            }
             RefusedReason::Broken => format!("the framework does not start: {message}"),
         };
-        self.refused = Some((message.clone(), hint.to_owned()));
+        self.refused = Some((message, hint.clone()));
         self.end_work();
     }
 

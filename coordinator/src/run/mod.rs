@@ -15,8 +15,8 @@ mod stop;
 
 pub use event::{
     AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
-    FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, RefusedReason,
-    RunningCase, Show,
+    FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal,
+    RefusedReason, RunningCase, Show,
 };
 
 use crate::record::{Record, Totals, Verdict};
@@ -26,6 +26,9 @@ use l::entry::Body;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+/// Exit codes of red runs: some test or the framework failed, or there were no tests because the build failed.
+pub(crate) const RED: u32 = 1;
+pub(crate) const UNBUILT: u32 = 5;
 /// How often a case may lose its process to a kill from outside before it is an error.
 const KILLS: u32 = 2;
 /// How often a unit may lose its process or agent without any of its cases making progress.
@@ -225,6 +228,8 @@ pub struct Run {
     without_agents: Option<Micros>,
     told_lonely: bool,
     refused: Option<(String, String)>,
+    /// The tests could not be built.
+    unbuilt: bool,
     /// What the framework says at the end of the run did not come.
     unconcluded: bool,
     /// Nothing more is run, whatever is left.
@@ -272,6 +277,7 @@ impl Run {
             without_agents: None,
             told_lonely: false,
             refused: None,
+            unbuilt: false,
             unconcluded: false,
             over: false,
             shown: Vec::new(),
@@ -513,7 +519,8 @@ impl Run {
         let (verdict, exit_code, message) = if totals.failures() > 0 || objection.is_some() {
             let reason = stopped.map(|stopped| stopped.reason);
             let objection = objection.map(|objection| objection.message.clone());
-            ("red", 1, objection.or(reason).unwrap_or_default())
+            let code = if self.unbuilt { UNBUILT } else { RED };
+            ("red", code, objection.or(reason).unwrap_or_default())
         } else if let Some((message, _)) = &self.refused {
             ("incomplete", 2, message.clone())
         } else if interrupted {

@@ -219,6 +219,7 @@ impl Hub {
             environment: suite.environment.clone(),
             case_timeout_us: suite.case_timeout_us,
             whole: suite.whole,
+            isolate: suite.isolate,
             seed: request.seed,
             max_fail: request.max_fail,
             commit: commit.id,

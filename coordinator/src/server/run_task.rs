@@ -6,7 +6,7 @@
 use super::ended::ended;
 use super::hub::{HubMessage, error_chain};
 use crate::report;
-use crate::run::{AgentId, AgentJoined, Command, Effect, Event, History, Run, Show};
+use crate::run::{AgentId, AgentJoined, Command, Effect, Event, History, RED, Run, Show, UNBUILT};
 use crate::store::{HistoryQuery, RunHandle, Store, StoreError, samples_of};
 use crate::wire::{self, Opening};
 use evenkeel_proto::{ledger as l, v1};
@@ -418,7 +418,7 @@ impl RunTask {
             None => self.show_rows(rows),
             Some(reason) => {
                 // Not a test's failure and never a pass; a failure that is known stays one.
-                if last.exit_code != 1 {
+                if !matches!(last.exit_code, RED | UNBUILT) {
                     last.verdict = "incomplete".to_owned();
                     last.exit_code = 3;
                 }

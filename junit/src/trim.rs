@@ -1,0 +1,262 @@
+//! Bounds what an XML reader has to hold at once: overlong texts, attribute values and tags are cut while they pass by.
+//!
+//! A reader of events holds each event whole, and a file decides how long its events are. This filter knows just enough of
+//! XML to see where texts, values, comments and tags begin and end, and lets only the beginning of each through.
+
+use std::io::{self, BufRead, Read};
+
+/// What of one piece passes, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Of a text or a CDATA section.
+    pub text: usize,
+    /// Of an attribute's value.
+    pub value: usize,
+    /// Of a tag beside its values, of a comment, a declaration.
+    pub markup: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Text,
+    /// Behind `<`, when it is not clear yet of what.
+    Open,
+    Tag,
+    Value(u8),
+    CData,
+    Comment,
+    /// `<?` or `<!` of another kind: up to the next `>`.
+    Other,
+}
+
+pub(crate) struct Trim<R> {
+    inner: R,
+    limits: Limits,
+    place: Place,
+    /// Bytes that have passed of the piece at this place.
+    passed: usize,
+    /// The same of the tag that a value stands in.
+    of_the_tag: usize,
+    /// The bytes behind `<`, until it is clear what they open.
+    opening: Vec<u8>,
+    /// The last two bytes, to see where a section ends.
+    last: [u8; 2],
+    out: Vec<u8>,
+    position: usize,
+    /// A piece was cut.
+    pub cut: bool,
+}
+
+const CDATA: &[u8] = b"![CDATA[";
+const COMMENT: &[u8] = b"!--";
+
+impl<R: Read> Trim<R> {
+    pub(crate) fn new(inner: R, limits: Limits) -> Trim<R> {
+        Trim {
+            inner,
+            limits,
+            place: Place::Text,
+            passed: 0,
+            of_the_tag: 0,
+            opening: Vec::new(),
+            last: [0; 2],
+            out: Vec::new(),
+            position: 0,
+            cut: false,
+        }
+    }
+
+    fn pass(&mut self, byte: u8, limit: usize) {
+        if self.passed < limit {
+            self.out.push(byte);
+            self.passed += 1;
+        } else {
+            self.cut = true;
+        }
+    }
+
+    /// Passes whatever its length: it closes something.
+    fn close(&mut self, bytes: &[u8], next: Place) {
+        self.out.extend_from_slice(bytes);
+        self.enter(next);
+    }
+
+    fn enter(&mut self, place: Place) {
+        self.place = place;
+        self.passed = 0;
+        self.last = [0; 2];
+    }
+
+    fn take(&mut self, byte: u8) {
+        let Limits {
+            text,
+            value,
+            markup,
+        } = self.limits;
+        match self.place {
+            Place::Text if byte == b'<' => {
+                self.opening.clear();
+                self.enter(Place::Open);
+            }
+            Place::Text => self.pass(byte, text),
+            Place::Open => {
+                self.opening.push(byte);
+                let could_be = |what: &[u8]| what.starts_with(&self.opening);
+                if could_be(CDATA) || could_be(COMMENT) {
+                    let place = match &*self.opening {
+                        CDATA => Place::CData,
+                        COMMENT => Place::Comment,
+                        _ => return,
+                    };
+                    self.opened(place);
+                    return;
+                }
+                let place = match self.opening[0] {
+                    b'!' | b'?' => Place::Other,
+                    _ => Place::Tag,
+                };
+                let opening = std::mem::take(&mut self.opening);
+                self.out.push(b'<');
+                self.enter(place);
+                for byte in opening {
+                    self.take(byte);
+                }
+            }
+            Place::Tag if byte == b'>' => self.close(b">", Place::Text),
+            Place::Tag if byte == b'"' || byte == b'\'' => {
+                self.out.push(byte);
+                self.of_the_tag = self.passed;
+                self.enter(Place::Value(byte));
+            }
+            Place::Tag => self.pass(byte, markup),
+            Place::Value(quote) if byte == quote => {
+                self.out.push(byte);
+                self.enter(Place::Tag);
+                self.passed = self.of_the_tag;
+            }
+            Place::Value(_) => self.pass(byte, value),
+            Place::CData => self.section(byte, b"]]>", text),
+            Place::Comment => self.section(byte, b"-->", markup),
+            Place::Other if byte == b'>' => self.close(b">", Place::Text),
+            Place::Other => self.pass(byte, markup),
+        }
+    }
+
+    fn opened(&mut self, place: Place) {
+        self.out.push(b'<');
+        let opening = std::mem::take(&mut self.opening);
+        self.out.extend_from_slice(&opening);
+        self.enter(place);
+    }
+
+    /// A section that ends with three bytes. Two bytes are held back until it is clear that they do not end it.
+    fn section(&mut self, byte: u8, end: &[u8; 3], limit: usize) {
+        if [self.last[0], self.last[1], byte] == *end {
+            self.close(end, Place::Text);
+            return;
+        }
+        let held = self.last[0];
+        if held != 0 {
+            self.pass(held, limit);
+        }
+        self.last = [self.last[1], byte];
+    }
+
+    /// The input has ended: what was held back is all that is left.
+    fn end(&mut self) {
+        for byte in std::mem::take(&mut self.last) {
+            if byte != 0 {
+                self.out.push(byte);
+            }
+        }
+        if self.place == Place::Open {
+            self.out.push(b'<');
+            let opening = std::mem::take(&mut self.opening);
+            self.out.extend_from_slice(&opening);
+            self.place = Place::Text;
+        }
+    }
+}
+
+impl<R: Read> BufRead for Trim<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let mut piece = [0; 16 << 10];
+        while self.position == self.out.len() {
+            self.out.clear();
+            self.position = 0;
+            let read = match self.inner.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if read == 0 {
+                self.end();
+                break;
+            }
+            for &byte in &piece[..read] {
+                self.take(byte);
+            }
+        }
+        Ok(&self.out[self.position..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.position += amount;
+    }
+}
+
+impl<R: Read> Read for Trim<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut from = self.fill_buf()?;
+        let read = from.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        text: 8,
+        value: 4,
+        markup: 12,
+    };
+
+    fn trimmed(text: &str) -> (String, bool) {
+        let mut trim = Trim::new(text.as_bytes(), LIMITS);
+        let mut out = String::new();
+        trim.read_to_string(&mut out).expect("a string can be read");
+        (out, trim.cut)
+    }
+
+    #[test]
+    fn what_is_short_passes_unchanged() {
+        for text in [
+            "<a b=\"1\" c='2'>text<![CDATA[x]]]]>y</a>",
+            "<?xml?><!-- - -->",
+            "<a>",
+            "<",
+            "<!",
+            "<![CDATA[]]",
+            "a<b",
+            "<!--",
+            "<a b='>'/>",
+        ] {
+            assert_eq!(trimmed(text), (text.to_owned(), false));
+        }
+    }
+
+    #[test]
+    fn what_is_long_is_cut_in_its_place() {
+        for (text, kept) in [
+            ("0123456789<a/>", "01234567<a/>"),
+            ("<a b='012345' c=\"x\"/>", "<a b='0123' c=\"x\"/>"),
+            ("<![CDATA[0123456789]]>z", "<![CDATA[01234567]]>z"),
+            ("<!--0123456789abcdef--><a/>", "<!--0123456789ab--><a/>"),
+            ("<abcdefghijklmnop x>", "<abcdefghijkl>"),
+        ] {
+            assert_eq!(trimmed(text), (kept.to_owned(), true));
+        }
+    }
+}
