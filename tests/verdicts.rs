@@ -55,7 +55,7 @@ fn bad_usage_is_2() {
         (
             &["--runner", "jest"],
             &green,
-            &["no runner named \"jest\"", "pytest, protocol"],
+            &["no runner named \"jest\"", "pytest, cargo, protocol"],
         ),
         (
             &["--runner", "pytest"],

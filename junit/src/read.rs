@@ -162,7 +162,7 @@ fn encoding(input: &mut BufReader<impl Read>) -> &'static encoding_rs::Encoding 
     }
     let start = &start[..start.len().min(256)];
     let declared = || {
-        let text = std::str::from_utf8(start).ok()?;
+        let text = String::from_utf8_lossy(start);
         let declaration = text
             .trim_start()
             .strip_prefix("<?xml")?
@@ -171,7 +171,7 @@ fn encoding(input: &mut BufReader<impl Read>) -> &'static encoding_rs::Encoding 
         let (_, value) = declaration.split_once("encoding")?;
         let value = value.trim_start().strip_prefix('=')?.trim_start();
         let quote = value.chars().next()?;
-        let label = value[1..].split(quote).next()?;
+        let label = value[quote.len_utf8()..].split(quote).next()?;
         encoding_rs::Encoding::for_label(label.as_bytes())
     };
     match declared() {
