@@ -305,7 +305,12 @@ impl Runner {
         let mut failed_starts = 0;
         loop {
             let pace = self.paces.entry(number).or_default();
-            let alone = self.isolated || target.speaks == Speaks::Nextest;
+            // rustdoc gives each doctest a process of its own anyway.
+            let alone = match target.speaks {
+                Speaks::Nextest => true,
+                Speaks::Rustdoc => false,
+                Speaks::Libtest | Speaks::Own | Speaks::Nothing => self.isolated,
+            };
             let size = if alone || failed_starts > 0 {
                 1
             } else {
