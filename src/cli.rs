@@ -22,6 +22,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Show one run: its verdict, shards and failures
     Show(ShowArgs),
+    /// Import, show and export recorded durations
+    Timings(TimingsArgs),
     /// Serve runs to agents on other processes
     Coordinator(CoordinatorArgs),
     /// Offer slots to a coordinator
@@ -133,6 +135,53 @@ pub struct RunsArgs {
 pub struct ShowArgs {
     /// The run's id, or an unambiguous beginning of it
     pub run: String,
+    /// The state directory
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct TimingsArgs {
+    #[command(subcommand)]
+    pub what: Timings,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Timings {
+    /// Take durations from JUnit reports of any tool, for units that have none of their own yet
+    Import(ImportArgs),
+    /// Show what each unit took last, the longest first
+    Show(TimesArgs),
+    /// Write what is recorded as JSON to standard output
+    Export(TimesArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// JUnit reports
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub of: OfSuite,
+    /// How the suite's framework names its tests: pytest, cargo, or anything else for files [default: by the suite]
+    #[arg(long, value_name = "NAME")]
+    pub runner: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct TimesArgs {
+    #[command(flatten)]
+    pub of: OfSuite,
+}
+
+#[derive(Args, Debug)]
+pub struct OfSuite {
+    /// The suite [default: the one in evenkeel.toml, else the one that has durations]
+    #[arg(long, value_name = "NAME")]
+    pub suite: Option<String>,
+    /// The directory that the suite runs in, as for run
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// The state directory
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,

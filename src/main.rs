@@ -13,6 +13,7 @@ mod render;
 mod replay;
 mod run;
 mod show;
+mod timings;
 
 use clap::Parser;
 use exit::{Exit, Failure};
@@ -46,7 +47,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::infrastructure("the runtime cannot start", error)),
     };
-    if matches!(cli.command, cli::Command::Runs(_) | cli::Command::Show(_)) {
+    if matches!(
+        cli.command,
+        cli::Command::Runs(_) | cli::Command::Show(_) | cli::Command::Timings(_)
+    ) {
         // These print and end: when nobody reads on (`| head`), they end too.
         // SAFETY: sets a signal's disposition before anything that could depend on it.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
             cli::Command::Reproduce(args) => replay::reproduce(args).await,
             cli::Command::Runs(args) => show::runs(args).await,
             cli::Command::Show(args) => show::show(args).await,
+            cli::Command::Timings(args) => timings::timings(args).await,
             cli::Command::Coordinator(args) => coordinator::coordinator(args).await,
             cli::Command::Agent(args) => agent::agent(args).await,
             cli::Command::NoopRunner(_) => unreachable!("handled before the runtime started"),

@@ -15,7 +15,8 @@ pub fn state_directory(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
         if named.join(evenkeel_coordinator::store::FILE).is_file() {
             return Ok(named);
         }
-        return Err(Failure::usage(format!("{} holds no runs", named.display())));
+        return Err(Failure::usage(format!("{} holds no runs", named.display()))
+            .with_hint("run something first, or name the directory that holds runs"));
     }
     nearest_state().ok_or_else(|| {
         Failure::usage("there is no .evenkeel with runs here or above")

@@ -7,7 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUBCOMMANDS: [&str; 6] = ["run", "reproduce", "runs", "show", "coordinator", "agent"];
+const SUBCOMMANDS: [&str; 10] = [
+    "run",
+    "reproduce",
+    "runs",
+    "show",
+    "timings",
+    "timings import",
+    "timings show",
+    "timings export",
+    "coordinator",
+    "agent",
+];
 const BLESS: &str = "EVENKEEL_BLESS=1 cargo test --test docs";
 
 fn path(name: &str) -> PathBuf {
@@ -84,7 +95,7 @@ fn command_line_reference() -> String {
         write!(
             page,
             "\n## evenkeel {subcommand}\n```text\n{}```\n",
-            help(&[subcommand])
+            help(&subcommand.split(' ').collect::<Vec<_>>())
         )
         .expect("a string takes all");
     }
@@ -113,7 +124,11 @@ fn every_subcommand_is_in_the_reference() {
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .filter(|word| !word.is_empty() && *word != "help")
         .collect();
-    assert_eq!(listed, SUBCOMMANDS);
+    let top: Vec<&str> = SUBCOMMANDS
+        .into_iter()
+        .filter(|name| !name.contains(' '))
+        .collect();
+    assert_eq!(listed, top);
 }
 
 #[test]

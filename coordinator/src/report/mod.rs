@@ -1,9 +1,11 @@
 //! Reports of a run, written from its record: JUnit XML and JSON.
 
+mod import;
 mod json;
 mod junit;
 mod outputs;
 
+pub use import::{Imported, Naming, import};
 pub use json::SCHEMA_VERSION;
 pub use outputs::Outputs;
 

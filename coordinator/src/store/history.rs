@@ -78,23 +78,12 @@ fn sample_of(
     }
     let shard = &record.shards[leases.first()?.shard as usize];
     let agent = &record.agents[shard.agent as usize];
-    let mut case_list = Vec::new();
-    let mut samples = Vec::with_capacity(unit.cases.len() * SAMPLE);
+    let mut cases = Cases::default();
     for case in &unit.cases {
-        case_list.extend((case.id.len() as u32).to_le_bytes());
-        case_list.extend(case.id.as_bytes());
-        case_list.extend(case.occurrence.to_le_bytes());
         let attempt = case.last_attempt()?;
-        samples.push(match attempt.outcome {
-            Outcome::Passed => 1,
-            Outcome::Failed => 2,
-            Outcome::Error | Outcome::Killed => 3,
-            Outcome::Skipped => 4,
-        });
         // What a case sets up for others is the unit's set-up; which case that falls to depends on how the unit was split.
         let took = attempt.duration - attempt.setup;
-        let took = u32::try_from(took.0).unwrap_or(u32::MAX);
-        samples.extend(took.to_le_bytes());
+        cases.add(&case.id, case.occurrence, attempt.outcome, took);
     }
     Some(UnitSample {
         query: HistoryQuery {
@@ -107,13 +96,36 @@ fn sample_of(
         unit: unit.name.to_string(),
         work,
         setup,
-        case_list,
-        samples,
+        case_list: cases.list,
+        samples: cases.samples,
     })
 }
 
-/// Reads back what [`sample_of`] wrote: each case and its duration.
-fn cases_of(case_list: &[u8], samples: &[u8]) -> Option<HashMap<CaseKey, Micros>> {
+/// Cases as they are stored.
+#[derive(Default)]
+pub(super) struct Cases {
+    pub list: Vec<u8>,
+    pub samples: Vec<u8>,
+}
+
+impl Cases {
+    pub(super) fn add(&mut self, id: &str, occurrence: u32, outcome: Outcome, took: Micros) {
+        self.list.extend((id.len() as u32).to_le_bytes());
+        self.list.extend(id.as_bytes());
+        self.list.extend(occurrence.to_le_bytes());
+        self.samples.push(match outcome {
+            Outcome::Passed => 1,
+            Outcome::Failed => 2,
+            Outcome::Error | Outcome::Killed => 3,
+            Outcome::Skipped => 4,
+        });
+        let took = u32::try_from(took.0).unwrap_or(u32::MAX);
+        self.samples.extend(took.to_le_bytes());
+    }
+}
+
+/// Reads back what [`Cases::add`] wrote: each case and its duration.
+pub(super) fn cases_of(case_list: &[u8], samples: &[u8]) -> Option<HashMap<CaseKey, Micros>> {
     let mut cases = HashMap::new();
     let mut rest = case_list;
     for sample in samples.chunks_exact(SAMPLE) {

@@ -6,9 +6,11 @@
 mod history;
 mod ledger;
 mod schema;
+mod timings;
 
 pub use history::{HistoryQuery, UnitSample, samples_of};
 pub use ledger::{RunKey, RunRow};
+pub use timings::{CaseTime, UnitTimes, samples_from};
 
 use evenkeel_proto::ledger as l;
 use sqlx::Connection;
@@ -109,6 +111,19 @@ enum Request {
     Rows {
         run: String,
         reply: Reply<Option<(RunRow, Vec<l::Batch>)>>,
+    },
+    Import {
+        samples: Vec<UnitSample>,
+        reply: Reply<()>,
+    },
+    Suites {
+        project: String,
+        reply: Reply<Vec<String>>,
+    },
+    Times {
+        project: String,
+        suite: String,
+        reply: Reply<Vec<UnitTimes>>,
     },
 }
 
@@ -272,6 +287,28 @@ impl Store {
         })
         .await
     }
+
+    /// Takes durations from elsewhere into the history; they count as long as a unit has none of its own.
+    pub async fn import(&self, samples: Vec<UnitSample>) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Import { samples, reply }).await
+    }
+
+    /// The suites of a project with recorded durations.
+    pub async fn suites(&self, project: &str) -> Result<Vec<String>, StoreError> {
+        let project = project.to_owned();
+        self.ask(|reply| Request::Suites { project, reply }).await
+    }
+
+    /// What each unit of a suite took last.
+    pub async fn times(&self, project: &str, suite: &str) -> Result<Vec<UnitTimes>, StoreError> {
+        let (project, suite) = (project.to_owned(), suite.to_owned());
+        self.ask(|reply| Request::Times {
+            project,
+            suite,
+            reply,
+        })
+        .await
+    }
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -373,6 +410,21 @@ async fn answer(connection: &mut SqliteConnection, chains: &mut ledger::Chains, 
         }
         Request::Rows { run, reply } => {
             reply.send(ledger::rows(connection, &run).await).ok();
+        }
+        Request::Import { samples, reply } => {
+            reply.send(timings::import(connection, &samples).await).ok();
+        }
+        Request::Suites { project, reply } => {
+            reply.send(timings::suites(connection, &project).await).ok();
+        }
+        Request::Times {
+            project,
+            suite,
+            reply,
+        } => {
+            reply
+                .send(timings::times(connection, &project, &suite).await)
+                .ok();
         }
     }
 }

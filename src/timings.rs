@@ -1,0 +1,259 @@
+//! `evenkeel timings`: durations from elsewhere, and what is recorded.
+
+use crate::cli::{ImportArgs, OfSuite, TimesArgs, Timings, TimingsArgs};
+use crate::config;
+use crate::exit::{Exit, Failure};
+use crate::project;
+use crate::run::store_failure;
+use evenkeel_coordinator::report::{Imported, Naming, import};
+use evenkeel_coordinator::store::{CaseTime, Store, UnitTimes, samples_from};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub async fn timings(args: TimingsArgs) -> Result<Exit, Failure> {
+    match args.what {
+        Timings::Import(args) => take_in(args).await,
+        Timings::Show(args) => show(args).await,
+        Timings::Export(args) => export(args).await,
+    }
+}
+
+/// Where the durations of a suite are kept, and under which names.
+struct Place {
+    root: PathBuf,
+    state: PathBuf,
+    project: String,
+    suite: Option<String>,
+    runner: Option<String>,
+}
+
+fn place(of: &OfSuite) -> Result<Place, Failure> {
+    let here = std::env::current_dir().map_err(|error| {
+        Failure::usage("the current directory is not there any more").caused_by(error)
+    })?;
+    let root = match &of.root {
+        Some(root) => here.join(root).canonicalize().map_err(|error| {
+            Failure::usage(format!("--root {} is no directory", root.display())).caused_by(error)
+        })?,
+        None => here.clone(),
+    };
+    let found = config::find(&root)?;
+    let home = found
+        .as_ref()
+        .and_then(|(path, _)| path.parent())
+        .unwrap_or(&root)
+        .to_owned();
+    let state = match &of.state {
+        Some(state) => here.join(state),
+        None => home.join(".evenkeel"),
+    };
+    let suites = found.as_ref().map(|(_, config)| &config.suite);
+    let configured = suites.and_then(|suites| {
+        let wanted = of.suite.as_ref();
+        let mut fitting = suites
+            .iter()
+            .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+        let first = fitting.next()?;
+        fitting.next().is_none().then_some(first)
+    });
+    let runner = configured.and_then(|(_, suite)| {
+        let runner = suite.runner.clone().unwrap_or_default();
+        let framework = evenkeel_agent::recognise(&suite.command.list(), &runner).ok()?;
+        Some(framework.name().to_owned())
+    });
+    let directory = configured.and_then(|(_, suite)| suite.directory.clone());
+    let suite = of.suite.clone();
+    let suite = suite.or_else(|| configured.map(|(name, _)| name.clone()));
+    let project = found.and_then(|(_, config)| config.project);
+    Ok(Place {
+        root: directory.map_or(root, |directory| home.join(directory)),
+        state,
+        project: project.unwrap_or_else(|| project::name(&home)),
+        suite,
+        runner,
+    })
+}
+
+async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
+    let place = place(&args.of)?;
+    let suite = place.suite.clone().ok_or_else(|| {
+        Failure::usage("which suite are these durations of?").with_hint(
+            "name it: --suite pytest or --suite cargo for a suite whose command is given to `evenkeel run`, else its name in evenkeel.toml",
+        )
+    })?;
+    let runner = args
+        .runner
+        .as_ref()
+        .or(place.runner.as_ref())
+        .unwrap_or(&suite);
+    let naming = match runner.as_str() {
+        "pytest" => Naming::Pytest,
+        "cargo" => Naming::Cargo,
+        _ => Naming::Files,
+    };
+    let root = place.root.clone();
+    let files = args.files.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let read = files.par_iter().map(|path| {
+            import(path, naming, &root).map_err(|error| {
+                Failure::usage(format!("cannot read {}", path.display())).caused_by(error)
+            })
+        });
+        read.collect::<Result<Vec<Imported>, Failure>>()
+    });
+    let read = read
+        .await
+        .map_err(|error| Failure::infrastructure("the reports could not be read", error))??;
+    let mut cases: Vec<CaseTime> = Vec::new();
+    let mut setup = BTreeMap::new();
+    let mut damaged = false;
+    for file in read {
+        let (path, summary) = (file.path.display(), &file.summary);
+        if let Some(damage) = &summary.damage {
+            damaged = true;
+            eprintln!(
+                "warning: {path}: {damage}; {} tests before that are taken",
+                file.cases.len()
+            );
+        }
+        if file.useless > 0 {
+            eprintln!(
+                "warning: {path}: {} of {} tests have no time, or nothing in them says which {} they belong to",
+                file.useless,
+                summary.cases,
+                match naming {
+                    Naming::Pytest => "file of this directory",
+                    Naming::Cargo => "test binary",
+                    Naming::Files => "file or suite",
+                }
+            );
+        }
+        cases.extend(file.cases);
+        setup.extend(file.setup);
+    }
+    if cases.is_empty() {
+        return Err(
+            Failure::usage("no test with a time was found, so nothing was imported").with_hint(
+                "are these JUnit reports of this suite, and is this its directory (--root)?",
+            ),
+        );
+    }
+    let samples = samples_from(&place.project, &suite, &cases, &setup);
+    let units = samples.len();
+    let store = Store::open(&place.state).await.map_err(store_failure)?;
+    store.import(samples).await.map_err(store_failure)?;
+    eprintln!(
+        "imported {} tests in {units} units of suite {suite}, project {}",
+        cases.len(),
+        place.project
+    );
+    Ok(if damaged {
+        Exit::Incomplete
+    } else {
+        Exit::Green
+    })
+}
+
+async fn recorded(args: &TimesArgs) -> Result<Vec<UnitTimes>, Failure> {
+    let place = place(&args.of)?;
+    let state = crate::show::state_directory(Some(place.state))?;
+    let store = Store::read(&state).await.map_err(store_failure)?;
+    let suites = store.suites(&place.project).await.map_err(store_failure)?;
+    let suite = match place.suite {
+        Some(suite) => suite,
+        None if suites.len() == 1 => suites[0].clone(),
+        None => {
+            let names = suites.join(", ");
+            return Err(Failure::usage(format!(
+                "project {} has durations of several suites or of none",
+                place.project
+            ))
+            .with_hint(format!("name one with --suite: {names}")));
+        }
+    };
+    let times = store
+        .times(&place.project, &suite)
+        .await
+        .map_err(store_failure)?;
+    if times.is_empty() {
+        let message = format!(
+            "nothing is recorded of suite {suite} in project {}",
+            place.project
+        );
+        return Err(Failure::usage(message)
+            .with_hint(format!("there is something of: {}", suites.join(", "))));
+    }
+    Ok(times)
+}
+
+async fn show(args: TimesArgs) -> Result<Exit, Failure> {
+    let mut times = recorded(&args).await?;
+    times.sort_by_key(|unit| std::cmp::Reverse(unit.work + unit.setup));
+    println!(
+        "{:>10} {:>10} {:>6} {:>7}  unit",
+        "work s", "set-up s", "tests", "samples"
+    );
+    for unit in &times {
+        println!(
+            "{:>10.3} {:>10.3} {:>6} {:>7}  {}{}",
+            unit.work.as_secs_f64(),
+            unit.setup.as_secs_f64(),
+            unit.cases.len(),
+            unit.samples,
+            unit.unit,
+            if unit.imported { " (imported)" } else { "" }
+        );
+    }
+    Ok(Exit::Green)
+}
+
+#[derive(Serialize)]
+struct Export<'a> {
+    suite: &'a str,
+    unit: &'a str,
+    work_s: f64,
+    setup_s: f64,
+    samples: u32,
+    imported: bool,
+    tests: Vec<ExportedTest<'a>>,
+}
+
+#[derive(Serialize)]
+struct ExportedTest<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    occurrence: u32,
+    duration_s: f64,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// One object a unit and line.
+async fn export(args: TimesArgs) -> Result<Exit, Failure> {
+    for unit in recorded(&args).await? {
+        let line = Export {
+            suite: &unit.suite,
+            unit: &unit.unit,
+            work_s: unit.work.as_secs_f64(),
+            setup_s: unit.setup.as_secs_f64(),
+            samples: unit.samples,
+            imported: unit.imported,
+            tests: unit
+                .cases
+                .iter()
+                .map(|(key, took)| ExportedTest {
+                    id: &key.id,
+                    occurrence: key.occurrence,
+                    duration_s: took.as_secs_f64(),
+                })
+                .collect(),
+        };
+        let line = serde_json::to_string(&line).expect("durations are plain data");
+        println!("{line}");
+    }
+    Ok(Exit::Green)
+}
