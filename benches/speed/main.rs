@@ -3,6 +3,7 @@
 
 mod merge;
 mod process;
+mod read;
 mod reference;
 
 use std::path::Path;
@@ -19,6 +20,10 @@ fn main() {
         merge::child(Path::new(&arguments[at + 1]));
         return;
     }
+    if let Some(at) = arguments.iter().position(|argument| argument == "--read") {
+        read::child(Path::new(&arguments[at + 1]));
+        return;
+    }
     let scratch = std::env::temp_dir().join(format!("evenkeel-speed-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).expect("a temporary directory");
     println!(
@@ -28,6 +33,7 @@ fn main() {
     noop(&scratch);
     start(&scratch);
     merging(&scratch);
+    reading(&scratch);
     idle(&scratch);
     std::fs::remove_dir_all(&scratch).expect("the temporary directory can be removed");
 }
@@ -43,6 +49,29 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn per_case(total: Duration) -> f64 {
     total.as_secs_f64() * 1e6 / f64::from(CASES)
+}
+
+/// A JUnit report of another tool.
+fn reading(scratch: &Path) {
+    let read: Vec<read::Read> = (0..RUNS).map(|_| read::measure(scratch)).collect();
+    row(
+        "reading a JUnit report of 100,000 cases",
+        format!(
+            "{:.2} s",
+            median(read.iter().map(|read| read.seconds).collect())
+        ),
+        "0.3 s",
+        &format!("{:.0} MB of XML", read[0].file_mb),
+    );
+    row(
+        "  peak memory",
+        format!(
+            "{:.0} MB",
+            median(read.iter().map(|read| read.peak_mb).collect())
+        ),
+        "20 MB",
+        "all of the process",
+    );
 }
 
 /// 100,000 cases of the runner that does nothing, and the two raw costs that are in it.

@@ -56,7 +56,7 @@ pub fn child(directory: &Path) {
 }
 
 /// Of this process, in MB.
-fn memory(field: &str) -> f64 {
+pub fn memory(field: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
     let line = status
         .lines()

@@ -189,6 +189,8 @@ struct State {
     deeper: usize,
     case: Option<ReadCase>,
     is_junit: bool,
+    /// The case is marked as skipped.
+    excused: bool,
     /// Bytes of texts that the case has already.
     used: usize,
     text: String,
@@ -251,6 +253,7 @@ impl State {
                 self.is_junit = true;
                 self.case = Some(case(tag));
                 self.used = 0;
+                self.excused = false;
                 Place::Case
             }
             b"failure" if in_case => self.fault(tag, ReadOutcome::Failed),
@@ -264,11 +267,13 @@ impl State {
             b"rerunFailure" | b"rerunError" if in_case => Place::Earlier,
             b"skipped" | b"disabled" | b"ignored" if in_case => {
                 let message = attribute(tag, b"message");
+                // One that is skipped for its failure was expected to fail.
                 if let Some(case) = &mut self.case
-                    && case.outcome == ReadOutcome::Passed
+                    && case.outcome < ReadOutcome::Error
                 {
                     case.outcome = ReadOutcome::Skipped;
                     case.message = message;
+                    self.excused = true;
                 }
                 Place::Skipped
             }
@@ -288,7 +293,8 @@ impl State {
         let kind = attribute(tag, b"type");
         if let Some(case) = &mut self.case {
             // The first failure is the one that tells; an error weighs more.
-            if case.outcome < outcome {
+            let excused = self.excused && outcome == ReadOutcome::Failed;
+            if case.outcome < outcome && !excused {
                 case.outcome = outcome;
             }
             if case.message.is_empty() {

@@ -75,6 +75,33 @@ impl<R: Read> Trim<R> {
         }
     }
 
+    /// How many bytes come before anything that could end the piece at this place.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        let until = |ends: fn(u8) -> bool| {
+            let end = bytes.iter().position(|&byte| ends(byte));
+            end.unwrap_or(bytes.len())
+        };
+        match self.place {
+            Place::Text => until(|byte| byte == b'<'),
+            Place::Value(b'"') => until(|byte| byte == b'"'),
+            Place::Value(_) => until(|byte| byte == b'\''),
+            Place::Tag => until(|byte| matches!(byte, b'>' | b'"' | b'\'')),
+            Place::Open | Place::CData | Place::Comment | Place::Other => 0,
+        }
+    }
+
+    fn pass_all(&mut self, bytes: &[u8]) {
+        let limit = match self.place {
+            Place::Text => self.limits.text,
+            Place::Value(_) => self.limits.value,
+            _ => self.limits.markup,
+        };
+        let kept = bytes.len().min(limit - self.passed.min(limit));
+        self.out.extend_from_slice(&bytes[..kept]);
+        self.passed += kept;
+        self.cut |= kept < bytes.len();
+    }
+
     /// Passes whatever its length: it closes something.
     fn close(&mut self, bytes: &[u8], next: Place) {
         self.out.extend_from_slice(bytes);
@@ -192,8 +219,16 @@ impl<R: Read> BufRead for Trim<R> {
                 self.end();
                 break;
             }
-            for &byte in &piece[..read] {
-                self.take(byte);
+            let mut rest = &piece[..read];
+            while let Some((&byte, behind)) = rest.split_first() {
+                let plain = self.plain(rest);
+                if plain > 0 {
+                    self.pass_all(&rest[..plain]);
+                    rest = &rest[plain..];
+                } else {
+                    self.take(byte);
+                    rest = behind;
+                }
             }
         }
         Ok(&self.out[self.position..])
