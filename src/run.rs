@@ -41,14 +41,22 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
     // Before anything runs: what cannot be written is said now.
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
+    // Asking git takes as long as opening the house.
+    let directory = PathBuf::from(&plan.suite.directory);
+    let commit = tokio::task::spawn_blocking(move || project::commit(&directory));
+    let listening = Listening {
+        events,
+        signals,
+        commit,
+    };
     let exit = match &args.coordinator {
-        Some(_) => conduct(&args, &plan, None, events, signals).await?,
+        Some(_) => conduct(&args, &plan, None, listening).await?,
         None => {
             let mut house = LocalHouse::open(&plan.state, plan.slots).await?;
             let local = Some(house.client.clone());
             let conducted = tokio::select! {
                 biased;
-                conducted = conduct(&args, &plan, local, events, signals) => conducted,
+                conducted = conduct(&args, &plan, local, listening) => conducted,
                 failure = house.agent_failed() => return Err(failure),
             };
             if !matches!(conducted, Ok(None)) {
@@ -60,22 +68,31 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     Ok(exit.unwrap_or(Exit::Interrupted))
 }
 
+/// What a run has open from its start.
+struct Listening {
+    events: Option<EventWriter>,
+    signals: Signals,
+    commit: JoinHandle<v1::Commit>,
+}
+
 /// From the submission to the reports. None after a second signal: nothing more is waited for.
 async fn conduct(
     args: &RunArgs,
     plan: &Plan,
     local: Option<Local>,
-    events: Option<EventWriter>,
-    signals: Signals,
+    listening: Listening,
 ) -> Result<Option<Exit>, Failure> {
+    let Listening {
+        events,
+        signals,
+        commit,
+    } = listening;
     let channel = match (&args.coordinator, &local) {
         (Some(address), _) => connect::connect(&Address::parse(address)?).await?,
         (None, Some(local)) => local.channel().await?,
         (None, None) => unreachable!("one of the two is there"),
     };
     let mut client = client(channel);
-    let commit_directory = PathBuf::from(&plan.suite.directory);
-    let commit = tokio::task::spawn_blocking(move || project::commit(&commit_directory));
     let request = v1::SubmitRequest {
         project: plan.project.clone(),
         run: args.run_id.clone().unwrap_or_default(),

@@ -22,6 +22,12 @@ pub(crate) enum Op<'a> {
         /// How many of its cases may start; absent: all.
         #[serde(skip_serializing_if = "Option::is_none")]
         grant: Option<u32>,
+        /// What it should take, where that is known.
+        #[serde(skip_serializing_if = "is_zero")]
+        expected_us: u64,
+        /// Some of it is going to be taken back as soon as its cases are declared.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        shared: bool,
     },
     Grant {
         lease: u64,
@@ -283,6 +289,10 @@ impl RunnerEvent {
             _ => None,
         }
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Appends an operation as a line.

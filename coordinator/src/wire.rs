@@ -345,6 +345,8 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             only,
             skip,
             ends,
+            expected,
+            shared,
         }) => Out::Lease(v1::Lease {
             slot,
             lease,
@@ -353,6 +355,8 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             only: only.into_iter().map(key).collect(),
             skip: skip.into_iter().map(key).collect(),
             ends,
+            expected_us: expected.map_or(0, |expected| expected.0),
+            shared,
         }),
         Command::Revoke {
             slot,

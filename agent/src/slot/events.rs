@@ -183,8 +183,10 @@ impl Live {
                 held.grouped
                     .extend(groups.map(|(position, case)| (position, case.group.clone())));
                 let generation = held.generation;
+                let shared = held.shared;
                 if !more {
                     self.deadline = None;
+                    self.urgent |= shared;
                 }
                 fact(
                     now,

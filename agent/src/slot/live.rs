@@ -49,6 +49,8 @@ pub(super) struct LeaseState {
     pub(super) done: Vec<bool>,
     pub(super) left: usize,
     pub(super) ids: HashSet<(String, u32)>,
+    /// Some of it is going to be taken back as soon as its cases are declared.
+    pub(super) shared: bool,
     /// Absent where the process starts cases without asking.
     pub(super) grant: Option<Grant>,
     /// Of the cases that belong to a group: position and name.
@@ -201,6 +203,8 @@ impl Live {
             only: &only,
             skip: &skip,
             grant: grant.as_ref().map(|grant| grant.to),
+            expected_us: lease.expected_us,
+            shared: lease.shared,
         });
         self.leases.push_back(LeaseHandle(LeaseState {
             lease: lease.lease,
@@ -210,6 +214,7 @@ impl Live {
             done: Vec::new(),
             left: 0,
             ids: HashSet::new(),
+            shared: lease.shared,
             grant,
             grouped: Vec::new(),
             waited: 0,

@@ -337,6 +337,10 @@ pub struct LeaseCommand {
     /// How many unplanned ends of the slot's processes the run knows of. The agent drops a lease that crosses the news of
     /// another one on its way: the run is about to take it back.
     pub ends: u32,
+    /// What it should take, where something is recorded of it.
+    pub expected: Option<Micros>,
+    /// It is too long for one slot: some of it is going to be taken back as soon as its cases are declared.
+    pub shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

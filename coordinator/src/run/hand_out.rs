@@ -37,7 +37,7 @@ impl Run {
                 let Some(work) = self.dispatcher.next(shard, now) else {
                     break;
                 };
-                self.lease(shard, work);
+                self.lease(now, shard, work);
             }
         }
     }
@@ -98,10 +98,11 @@ impl Run {
         state.ready && !state.gone && !lists
     }
 
-    fn lease(&mut self, shard: u32, work: u32) {
+    fn lease(&mut self, now: Micros, shard: u32, work: u32) {
         let Work { unit, part, .. } = self.works[work as usize].clone();
         let lease = self.record.leases.len() as u64 + 1;
-        let expected = self.weight(work).expected;
+        let weight = self.weight(work);
+        let expected = weight.expected;
         let left = |number: &u32| {
             self.verdict_of(unit, *number).is_none() && !self.kills.contains_key(&(unit, *number))
         };
@@ -156,6 +157,8 @@ impl Run {
             only,
             skip,
             ends,
+            expected: weight.known.then_some(expected),
+            shared: self.is_shared(now, shard, work),
         };
         self.send_to_shard(shard, Command::Lease(command));
         if alone.is_some() {
@@ -212,6 +215,8 @@ impl Run {
                 only,
                 skip,
                 ends,
+                expected: None,
+                shared: false,
             };
             self.send_to_shard(shard, Command::Lease(command));
             self.shards[shard as usize].leases.push_back((lease, unit));

@@ -61,6 +61,15 @@ impl Run {
         known.max(self.units[unit as usize].setup)
     }
 
+    /// Whether a unit is going to be split as soon as this slot has declared its cases, by what is recorded of it.
+    pub(super) fn is_shared(&self, now: Micros, shard: u32, work: u32) -> bool {
+        let Work { unit, part, .. } = &self.works[work as usize];
+        matches!(part, Part::Rest)
+            && self.case_times.contains_key(unit)
+            && self.serving() > 1
+            && self.dispatcher.free(shard, now) > self.dispatcher.level(now) + WORTH
+    }
+
     /// A lease has declared all its cases.
     pub(super) fn note_declared(&mut self, now: Micros, shard: u32, lease: u64) {
         let Some(work) = self.live_work(shard, lease) else {

@@ -66,16 +66,18 @@ fn sample_of(
         return None;
     }
     let mut work = Micros::ZERO;
-    let mut setup = Micros::ZERO;
+    let mut setups: Vec<Micros> = Vec::new();
     for lease in leases {
         let ended = lease.ended?;
         if ended.reason != Reason::Closed {
             return None;
         }
         work += lease.span() - ended.setup;
-        // A part whose slot had the unit loaded already paid less.
-        setup = setup.max(ended.setup);
+        setups.push(ended.setup);
     }
+    // What one more part costs is the least that one paid, but nothing that is paid only where the unit was loaded already.
+    let paid = setups.into_iter().filter(|setup| *setup > Micros::ZERO);
+    let setup = paid.min().unwrap_or_default();
     let shard = &record.shards[leases.first()?.shard as usize];
     let agent = &record.agents[shard.agent as usize];
     let mut cases = Cases::default();

@@ -236,6 +236,30 @@ impl Conversation {
         claimed
     }
 
+    /// Waits until some of the lease that has begun has been taken back, but not for long.
+    pub(crate) async fn hear_of_sharing(&mut self) -> Result<(), RunnerError> {
+        /// A round to the coordinator and back takes a few milliseconds.
+        const PATIENCE: std::time::Duration = std::time::Duration::from_millis(50);
+        self.flush().await?;
+        let before = self.free();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while self.free() == before {
+            let Ok(heard) = tokio::time::timeout_at(until, self.hear()).await else {
+                break;
+            };
+            if !heard? {
+                break;
+            }
+        }
+        self.flush().await
+    }
+
+    /// How many cases no process has been told to run.
+    pub(crate) fn free(&self) -> usize {
+        let states = self.current.iter().flat_map(|current| &current.states);
+        states.filter(|&&state| state == State::Free).count()
+    }
+
     /// What was claimed and has not been run is free again.
     pub(crate) fn release(&mut self, cases: &[usize]) {
         if let Some(current) = &mut self.current {
@@ -256,7 +280,8 @@ impl Conversation {
         self.say(&Event::Start { lease, case, at });
     }
 
-    pub(crate) fn end(&mut self, case: usize, at: u64, duration_us: u64, result: &CaseResult) {
+    /// `took` is the case's duration and what of it was set-up, both in microseconds.
+    pub(crate) fn end(&mut self, case: usize, at: u64, took: (u64, u64), result: &CaseResult) {
         let Some(current) = &mut self.current else {
             return;
         };
@@ -266,7 +291,8 @@ impl Conversation {
             lease,
             case,
             at,
-            duration_us,
+            duration_us: took.0,
+            setup_us: took.1,
             result,
         });
     }

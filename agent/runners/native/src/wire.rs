@@ -24,6 +24,12 @@ pub(crate) struct Lease {
     pub only: Vec<Key>,
     #[serde(default)]
     pub skip: Vec<Key>,
+    /// What it should take by earlier runs, microseconds; 0 where none tell.
+    #[serde(default)]
+    pub expected_us: u64,
+    /// Some of it is going to be taken back as soon as its cases are declared.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -79,6 +85,8 @@ pub(crate) enum Event<'a> {
         case: usize,
         at: u64,
         duration_us: u64,
+        #[serde(skip_serializing_if = "is_zero")]
+        setup_us: u64,
         #[serde(flatten)]
         result: &'a CaseResult,
     },
@@ -100,6 +108,10 @@ pub(crate) enum Event<'a> {
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         failed: &'a [Objection],
     },
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Options of the framework that concern the whole run.

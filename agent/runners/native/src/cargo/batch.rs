@@ -36,6 +36,8 @@ pub(super) struct Ran {
     pub unstarted: Vec<usize>,
     /// From its start until the first test started, or until it ended.
     pub startup: Duration,
+    /// What it paid once, apart from its start.
+    pub setup: Duration,
     /// How long it took from its first test on.
     pub running: Duration,
     pub started: usize,
@@ -145,6 +147,7 @@ pub(super) async fn run(
             return Ok(Ran {
                 unstarted: cases,
                 startup: began.elapsed(),
+                setup: Duration::ZERO,
                 running: Duration::ZERO,
                 started: 0,
                 nothing: Some(format!("it cannot be started: {error}")),
@@ -156,13 +159,14 @@ pub(super) async fn run(
         tests.iter().map(|(case, name)| (*case, name.as_str())),
     ));
     let mut first = None;
+    let mut setup = Duration::ZERO;
     let mut took = |conversation: &mut Conversation, bytes: &[u8], at: Instant| {
         let mut seen = Vec::new();
         reader.borrow_mut().feed(bytes, at, &mut seen);
         if !seen.is_empty() {
             first.get_or_insert(at);
         }
-        tell(conversation, seen);
+        setup += tell(conversation, seen);
     };
     let last_words = || reader.borrow().output_so_far();
     let status = running
@@ -172,7 +176,7 @@ pub(super) async fn run(
     let first = first.unwrap_or(ended);
     let mut seen = Vec::new();
     let left = reader.into_inner().finish(ended, &mut seen);
-    tell(conversation, seen);
+    setup += tell(conversation, seen);
     let started = tests.len() - left.unstarted.len();
     if let Some((case, since, output)) = &left.broken {
         let message = format!("{} while this test ran", libtest::ending(status));
@@ -180,10 +184,16 @@ pub(super) async fn run(
             detail: output.clone(),
             ..CaseResult::new(Outcome::Error, message)
         };
-        end(conversation, *case, *since, ended, &result);
+        let span = Span {
+            started: *since,
+            ended,
+            setup: Duration::ZERO,
+        };
+        end(conversation, *case, span, &result);
     }
     Ok(Ran {
         startup: first - began,
+        setup,
         running: ended - first,
         started,
         nothing: (started == 0).then(|| {
@@ -231,11 +241,18 @@ pub(super) async fn run_whole(
         }
         Err(error) => CaseResult::new(Outcome::Error, format!("it cannot be started: {error}")),
     };
-    end(conversation, case, began, Instant::now(), &result);
+    let span = Span {
+        started: began,
+        ended: Instant::now(),
+        setup: Duration::ZERO,
+    };
+    end(conversation, case, span, &result);
     Ok(())
 }
 
-fn tell(conversation: &mut Conversation, seen: Vec<Seen>) {
+/// Passes on what was seen; how much of it was set-up.
+fn tell(conversation: &mut Conversation, seen: Vec<Seen>) -> Duration {
+    let mut setups = Duration::ZERO;
     for seen in seen {
         match seen {
             Seen::Start { case, at } => conversation.start(case, conversation.at(at)),
@@ -243,22 +260,34 @@ fn tell(conversation: &mut Conversation, seen: Vec<Seen>) {
                 case,
                 started,
                 at,
+                setup,
                 result,
-            } => end(conversation, case, started, at, &result),
+            } => {
+                setups += setup;
+                let span = Span {
+                    started,
+                    ended: at,
+                    setup,
+                };
+                end(conversation, case, span, &result);
+            }
         }
     }
+    setups
 }
 
-fn end(
-    conversation: &mut Conversation,
-    case: usize,
+/// When a test ran, and what of that time set up what its process pays once.
+struct Span {
     started: Instant,
     ended: Instant,
-    result: &CaseResult,
-) {
-    let at = conversation.at(ended);
-    let duration = at - conversation.at(started).min(at);
-    conversation.end(case, at, duration, result);
+    setup: Duration,
+}
+
+fn end(conversation: &mut Conversation, case: usize, span: Span, result: &CaseResult) {
+    let at = conversation.at(span.ended);
+    let duration = at - conversation.at(span.started).min(at);
+    let setup = u64::try_from(span.setup.as_micros()).unwrap_or(u64::MAX);
+    conversation.end(case, at, (duration, setup.min(duration)), result);
 }
 
 /// Why a binary whose tests are all accounted for has failed all the same, if it has.

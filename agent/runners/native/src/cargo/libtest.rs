@@ -7,7 +7,7 @@
 use crate::wire::{CaseResult, Outcome, Output};
 use std::collections::{HashMap, VecDeque};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Of a test's output so much is kept at both ends, bytes.
 const KEPT: usize = 512 << 10;
@@ -25,6 +25,8 @@ pub(super) enum Seen {
         case: usize,
         started: Instant,
         at: Instant,
+        /// Of its time, what each process pays once: see [`Reader::note_backtrace`].
+        setup: Duration,
         result: CaseResult,
     },
 }
@@ -65,6 +67,8 @@ struct Running {
     case: usize,
     started: Instant,
     panics: bool,
+    /// When the first backtrace of this process was begun in it.
+    backtrace: Option<Instant>,
 }
 
 pub(super) struct Reader {
@@ -78,6 +82,8 @@ pub(super) struct Reader {
     /// Bytes that were left out of the middle of `text`.
     left_out: usize,
     counted: Tally,
+    /// A backtrace has been printed.
+    backtraced: bool,
 }
 
 impl Reader {
@@ -94,6 +100,7 @@ impl Reader {
             searched: 0,
             left_out: 0,
             counted: Tally::default(),
+            backtraced: false,
         }
     }
 
@@ -104,6 +111,7 @@ impl Reader {
 
     pub(super) fn feed(&mut self, bytes: &[u8], at: Instant, seen: &mut Vec<Seen>) {
         self.text.extend_from_slice(bytes);
+        self.note_backtrace(bytes, at);
         while let Some(dots) = find(&self.text, DOTS, self.searched) {
             let Some((begins, case, panics)) = self.starts_before(dots) else {
                 self.searched = dots + DOTS.len();
@@ -121,8 +129,11 @@ impl Reader {
                 case,
                 started: at,
                 panics,
+                backtrace: None,
             });
             seen.push(Seen::Start { case, at });
+            let rest = self.text.clone();
+            self.note_backtrace(&rest, at);
         }
         // The dots may have come in part.
         self.searched = self
@@ -133,6 +144,21 @@ impl Reader {
             self.text.drain(KEPT..end);
             self.left_out += end - KEPT;
             self.searched = self.text.len() - (DOTS.len() - 1);
+        }
+    }
+
+    /// The first backtrace of a process loads the binary's debugging information, which can take longer than all of its tests. It
+    /// falls to whichever test panics first, also to one that should.
+    fn note_backtrace(&mut self, bytes: &[u8], at: Instant) {
+        const PANIC: &[u8] = b" panicked at ";
+        if self.backtraced {
+            return;
+        }
+        if let Some(running) = &mut self.running
+            && running.backtrace.is_none()
+            && find(bytes, PANIC, 0).is_some()
+        {
+            running.backtrace = Some(at);
         }
     }
 
@@ -186,10 +212,15 @@ impl Reader {
                 }
             }
         };
+        let shown = running
+            .backtrace
+            .filter(|_| find(segment, b"stack backtrace:", 0).is_some());
+        self.backtraced |= shown.is_some();
         Seen::End {
             case: running.case,
             started: running.started,
             at,
+            setup: shown.map_or(Duration::ZERO, |since| at.saturating_duration_since(since)),
             result,
         }
     }

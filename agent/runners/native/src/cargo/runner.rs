@@ -16,14 +16,20 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// A batch should run for this long at least: what starting a process costs is then a small part of it.
-const LEAST: Duration = Duration::from_millis(100);
-/// And for so many times what its start takes.
+/// Where earlier runs tell what a lease takes, its first batch is half of it, the next half of the rest, and so on: what is not
+/// in a process yet can still go elsewhere. A batch is not shorter than this, since each start of a process costs.
+const LEAST: Duration = Duration::from_millis(250);
+/// Where nothing is known a batch should run for this long at least,
+const UNKNOWN: Duration = Duration::from_millis(100);
+/// and for so many times what its start takes,
 const STARTUPS: u32 = 10;
-/// But no longer than this, so that what it holds can still go elsewhere.
+/// but no longer than this, and have at most so many times the tests of the one before.
 const MOST: Duration = Duration::from_secs(20);
-/// The next batch has at most so many times the tests of the one before.
-const GROWTH: usize = 4;
+const GROWTH: usize = 8;
+/// The first batch of a binary of which nothing is known has so many tests.
+const FIRST: usize = 2;
+/// The same for doctests: each start of rustdoc reads the crate.
+const FIRST_DOCTESTS: usize = 16;
 /// Bytes of names in the arguments of one process. The system takes 2 MiB with the environment, and no word above 128 KiB.
 const NAMES: usize = 256 << 10;
 /// Names in one process: a binary compares each test with each name.
@@ -287,21 +293,32 @@ impl Runner {
         conversation.declare(lease, cases(&target.unit, &names));
         conversation.flush().await?;
         let loaded = began.elapsed();
-        let startup = self.run(conversation, number, &target, &names).await?;
+        let each = u32::try_from(conversation.free())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let expected =
+            (lease.expected_us > 0).then(|| Duration::from_micros(lease.expected_us) / each);
+        if lease.shared {
+            conversation.hear_of_sharing().await?;
+        }
+        let startup = self
+            .run(conversation, number, &target, &names, expected)
+            .await?;
         let setup = loaded + startup;
         conversation.close(u64::try_from(setup.as_micros()).unwrap_or(u64::MAX));
         Ok(Ok(()))
     }
 
-    /// Runs what the lease has, batch by batch; what the first one's start took is returned.
+    /// Runs what the lease has, batch by batch; what its processes paid once each is returned. `expected` is what a test should take.
     async fn run(
         &mut self,
         conversation: &mut Conversation,
         number: usize,
         target: &Target,
         names: &[String],
+        expected: Option<Duration>,
     ) -> Result<Duration, RunnerError> {
-        let mut first_startup = None;
+        let mut setup = Duration::ZERO;
         let mut failed_starts = 0;
         loop {
             let pace = self.paces.entry(number).or_default();
@@ -314,7 +331,10 @@ impl Runner {
             let size = if alone || failed_starts > 0 {
                 1
             } else {
-                pace.size(target.speaks)
+                let left = conversation.free();
+                // By its even share; what a lease has lost of its cases it has lost of its time.
+                let expected = expected.map(|each| each * u32::try_from(left).unwrap_or(u32::MAX));
+                pace.size(target.speaks, left, expected)
             };
             let claimed = conversation.claim(size);
             if claimed.is_empty() {
@@ -333,13 +353,13 @@ impl Runner {
                 let at = conversation.at(Instant::now());
                 conversation.start(*case, at);
                 let result = CaseResult::new(Outcome::Skipped, "ignored");
-                conversation.end(*case, at, 0, &result);
+                conversation.end(*case, at, (0, 0), &result);
                 continue;
             }
             let command = command(target, known, names, &tests);
             let ran =
                 batch::run(conversation, &mut self.abort, command, &target.unit, &tests).await?;
-            first_startup.get_or_insert(ran.startup);
+            setup += ran.startup + ran.setup;
             self.paces.entry(number).or_default().learn(&ran);
             self.objections.extend(ran.objection);
             let Some(said) = ran.nothing else {
@@ -363,13 +383,13 @@ impl Runner {
                         detail: detail.to_owned(),
                         ..CaseResult::new(Outcome::Error, message)
                     };
-                    conversation.end(case, at, 0, &result);
+                    conversation.end(case, at, (0, 0), &result);
                 }
             } else {
                 conversation.release(left.make_contiguous());
             }
         }
-        Ok(first_startup.unwrap_or_default())
+        Ok(setup)
     }
 }
 
@@ -383,15 +403,26 @@ struct Pace {
 }
 
 impl Pace {
-    /// How many tests the next batch has.
-    fn size(&self, speaks: Speaks) -> usize {
-        let Some(usual) = self.usual else {
-            // Each start of rustdoc reads the crate.
-            return if speaks == Speaks::Rustdoc { 16 } else { 1 };
+    /// How many tests the next batch has, of so many that are left of a lease.
+    fn size(&self, speaks: Speaks, left: usize, expected: Option<Duration>) -> usize {
+        let first = match speaks {
+            Speaks::Rustdoc => FIRST_DOCTESTS,
+            _ => FIRST,
         };
-        let span = (self.startup * STARTUPS).clamp(LEAST, MOST).as_secs_f64();
-        let most = (self.last * GROWTH).clamp(1, MANY);
-        ((span / usual.max(1e-6)) as usize).clamp(1, most)
+        let least = (self.startup * STARTUPS).min(MOST);
+        let Some(expected) = expected else {
+            let Some(usual) = self.usual else {
+                return first;
+            };
+            let span = least.max(UNKNOWN).as_secs_f64();
+            let most = (self.last * GROWTH).clamp(first, MANY);
+            return ((span / usual.max(1e-6)) as usize).clamp(1, most);
+        };
+        // Each test its even share of what is expected.
+        let share = expected.as_secs_f64() / left.max(1) as f64;
+        let least = least.max(LEAST).as_secs_f64();
+        let half = (expected.as_secs_f64() / 2.0).clamp(least, MOST.as_secs_f64().max(least));
+        ((half / share.max(1e-6)) as usize).clamp(1, MANY)
     }
 
     fn learn(&mut self, ran: &batch::Ran) {
@@ -509,7 +540,7 @@ fn fail_unit(conversation: &mut Conversation, lease: &Lease, why: &str) {
             detail: detail.to_owned(),
             ..CaseResult::new(Outcome::Error, message)
         };
-        conversation.end(case, at, 0, &result);
+        conversation.end(case, at, (0, 0), &result);
     }
     conversation.close(0);
 }
