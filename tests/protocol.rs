@@ -48,6 +48,25 @@ fn the_noop_runner_conforms() {
 }
 
 #[test]
+fn the_cargo_runner_conforms() {
+    let slow = "macro_rules! tests { ($($name:ident)*) => { $(#[test] fn $name() { std::thread::sleep(std::time::Duration::from_millis(5)); })* } }\n";
+    let suite = Suite::with(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"kept\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+        ),
+        (
+            "src/lib.rs",
+            &format!(
+                "{slow}tests! {{ a b c d e f g h i j k l m n o p }}\n#[test] fn fails() {{ panic!() }}\n#[test] #[ignore] fn q() {{}}\n"
+            ),
+        ),
+        ("tests/it.rs", "#[test] fn one() {}\n#[test] fn two() {}\n"),
+    ]);
+    conforms(&suite, &[EVENKEEL, "__runner", "cargo", "cargo", "test"]);
+}
+
+#[test]
 fn the_pytest_runner_conforms() {
     let suite = Suite::with(&[
         (

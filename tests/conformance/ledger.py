@@ -8,8 +8,8 @@ import os
 import shapes
 
 OUTCOMES = ("passed", "failed", "error", "skipped")
-REASONS = ("usage", "unsupported", "broken")
-LEVELS = ("info", "warning", "error")
+REASONS = ("usage", "unsupported", "broken", "build")
+LEVELS = ("info", "warning", "error", "progress")
 MOST_CARRIED = 8 * 1024 * 1024
 
 
@@ -305,6 +305,8 @@ class Ledger:
             if "open" in lease.states or "ended" in lease.states:
                 self.rule("returned-started", not started, f"cases {started[:5]} of lease {number} are returned and had started")
             due = [index for index, state in enumerate(lease.states) if index >= start and state == "declared"]
+            if "batch" in self.hello["can"]:  # what is in a batch may be kept, but nothing behind it
+                due = [index for index in due if given and index >= min(given)]
             self.rule("returned-cases", sorted(given) == sorted(due + started), f"lease {number}, revoked from {start}, returns {given[:8]} where {due[:8]} had not started")
             for index in set(given) & set(due):
                 lease.states[index] = "returned"

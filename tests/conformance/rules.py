@@ -69,7 +69,7 @@ RULES = {
     # between leases, and the end
     "waiting": "its tear-down depends on what comes next, and nothing is queued",
     "idle": "do not hold anything open for a next unit. More may still come.",
-    "log-level": "levels `info`, `warning`, `error`",
+    "log-level": "levels `info`, `warning`, `error`, and `progress`",
     "stop-finishes": "Finish the queued leases, tear down what stays open",
     "bye-sent": "send `bye`, exit with status 0",
     "carry": "`carry` (a string of at most 8 MiB, for the process that concludes)",

@@ -30,6 +30,8 @@ pub(crate) struct Conversation {
     line: Vec<u8>,
     out: Vec<u8>,
     tasks: VecDeque<Task>,
+    /// Revokes of leases that are queued, each with the position from which on it is to be given back.
+    early: Vec<(u64, usize)>,
     current: Option<Current>,
     origin: Instant,
 }
@@ -66,6 +68,7 @@ impl Conversation {
             line: Vec::new(),
             out: Vec::new(),
             tasks: VecDeque::new(),
+            early: Vec::new(),
             current: None,
             origin: Instant::now(),
         })
@@ -141,8 +144,10 @@ impl Conversation {
                 self.tasks.remove(queued);
                 (Vec::new(), true)
             }
+            // What it has is not known before it is loaded.
+            (Some(_), _) => return self.early.push((lease, from)),
             (None, Some(current)) => (current.give_back(from), false),
-            _ => (Vec::new(), false),
+            (None, None) => (Vec::new(), false),
         };
         self.say(&Event::Returned {
             lease,
@@ -200,6 +205,11 @@ impl Conversation {
             cases,
             first_free: 0,
         });
+        let revoked = |&mut (revoked, _): &mut (u64, usize)| revoked == lease.lease;
+        let early: Vec<(u64, usize)> = self.early.extract_if(.., revoked).collect();
+        for (lease, from) in early {
+            self.revoke(lease, from);
+        }
     }
 
     fn say_declared(&mut self, lease: u64, cases: &[Case], more: bool, instead: &[Key]) {

@@ -64,7 +64,7 @@ pub(super) async fn serve(command: Vec<String>) -> Result<(), RunnerError> {
         language: "Rust",
         pid: std::process::id(),
         at: conversation.at(Instant::now()),
-        can: &["list", "revoke"],
+        can: &["list", "revoke", "batch"],
         notes: &harness.notes,
         run_wide: &run_wide,
         closing: true,
@@ -210,7 +210,7 @@ impl Runner {
                 if size > 0 {
                     units.push(Unit {
                         unit: target.unit.clone(),
-                        path: target.program.clone(),
+                        path: String::new(),
                         size,
                     });
                 }
