@@ -404,3 +404,34 @@ fn a_package_without_tests_ran_nothing() {
     ]);
     suite.run(&["-j", "2"], &cargo(&[])).exits(4);
 }
+
+#[test]
+fn a_runner_of_the_users_own_starts_every_test() {
+    let suite = Suite::with(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"through\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+        ),
+        (
+            ".cargo/config.toml",
+            "[target.'cfg(unix)']\nrunner = [\"env\", \"FROM_RUNNER=a b\"]\n[env]\nFROM_CONFIG = \"yes\"\n",
+        ),
+        (
+            "src/lib.rs",
+            r#"
+            //! ```
+            //! assert_eq!(std::env::var("FROM_RUNNER").as_deref(), Ok("a b"));
+            //! ```
+            #[test]
+            fn passes_through() {
+                assert_eq!(std::env::var("FROM_RUNNER").as_deref(), Ok("a b"));
+                assert_eq!(std::env::var("FROM_CONFIG").as_deref(), Ok("yes"));
+            }
+            "#,
+        ),
+    ]);
+    let expected = plain(&suite, &[], &[]);
+    assert_eq!(expected.len(), 2);
+    suite.run(&["-j", "2"], &cargo(&[])).exits(0);
+    assert_eq!(ours(&suite), expected);
+}

@@ -100,6 +100,32 @@ fn tests_of_a_group_are_never_apart() {
     }
 }
 
+/// Tests that say that they depend on one another would else be skipped, or run in an order that they were not meant for.
+#[test]
+fn tests_that_are_tied_to_each_other_are_never_apart() {
+    let body = "import pytest, time\n\
+        @pytest.mark.filterwarnings('ignore')\n\
+        @pytest.mark.parametrize('n', [\n\
+        \x20   pytest.param(n, marks=pytest.mark.dependency(name=str(n)) if n < 6 else ()) for n in range(12)\n\
+        ])\n\
+        def test_it(n): time.sleep(0.15)\n";
+    let suite = Suite::with(&[("test_tied.py", body)]);
+    for _ in 0..3 {
+        suite.pytest(&["-j", "3"], &[]).exits(0);
+        let mut places: BTreeMap<bool, BTreeSet<u64>> = BTreeMap::new();
+        for test in named(&suite.events(), "test_finished") {
+            let shard = test["shard"].as_u64().unwrap();
+            let tied = test["group"].is_string();
+            places.entry(tied).or_default().insert(shard);
+        }
+        assert_eq!(places[&true].len(), 1, "{places:?}");
+        assert!(
+            places[&false].len() > 1,
+            "the others are shared: {places:?}"
+        );
+    }
+}
+
 /// The time until a slot knows that nothing comes is no work: neither of its last test nor of what later runs expect.
 #[test]
 fn waiting_is_not_counted() {

@@ -1,4 +1,5 @@
-"""Which tests must stay together: pytest-xdist's mark `xdist_group`, and its modes of distribution.
+"""Which tests must stay together: pytest-xdist's mark `xdist_group`, its modes of distribution, and marks by which tests of a file
+say that they depend on one another.
 
 Names groups only. That no group is split is the coordinator's. PYTEST_DONT_REWRITE
 """
@@ -6,6 +7,8 @@ Names groups only. That no group is split is the coordinator's. PYTEST_DONT_REWR
 from .text import clean
 
 MARK = "xdist_group"
+# The marks of pytest-dependency, pytest-depends and pytest-order, and that of the recipe in pytest's own documentation.
+TIED = ("dependency", "depends", "order", "incremental")
 FREE = "Evenkeel has its own way; each test runs once, and a long file may be shared by several slots"
 # pytest-xdist's modes that keep tests together, in words for the user.
 MODES = {
@@ -25,10 +28,17 @@ def of_mark(item):
     return clean("_".join(sorted(names))) or None
 
 
+def of_tie(item):
+    """The file of an item whose marks tie it to others of its file."""
+    if any(item.get_closest_marker(mark) for mark in TIED):
+        return clean(item.nodeid.partition("::")[0])
+    return None
+
+
 def namer(mode):
     """The function that names an item's group, or None for one that may go alone."""
     if mode == "loadfile":
         return lambda item: clean(item.nodeid.partition("::")[0])
     if mode == "loadscope":
         return lambda item: clean(item.parent.nodeid)
-    return of_mark
+    return lambda item: of_mark(item) or of_tie(item)

@@ -3,6 +3,7 @@
 use super::capture::{self, Kind, Start};
 use super::nextest;
 use super::plan::{self, Built, Shared, Speaks, Target, Tests};
+use super::runners;
 use super::words::{self, Tool, Words};
 use crate::RunnerError;
 use crate::conversation::Conversation;
@@ -213,12 +214,8 @@ fn is_start(line: &str) -> bool {
 /// The user's command, made to build everything and to hand over each start.
 fn arguments(command: &[String], found: &Words, own: &Path) -> Result<Vec<String>, Refused> {
     let mut options = command[found.options.clone()].to_vec();
-    let runner = serde_json::json!([own.to_string_lossy(), crate::ARGUMENT, super::CAPTURE]);
-    // What JSON calls a list of strings, TOML does too.
-    let runner = [
-        "--config".to_owned(),
-        format!("target.'cfg(all())'.runner={runner}"),
-    ];
+    let directory = std::env::current_dir().unwrap_or_default();
+    let runner = runners::options(own, &directory, &options)?;
     if found.tool == Tool::Nextest {
         let options = nextest::options(&options)?.list;
         let list = ["nextest", "list", "--message-format", "json"].map(str::to_owned);
@@ -412,7 +409,7 @@ mod tests {
         let command: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let found = words::find(&command).expect("it is there");
         let words = arguments(&command, &found, Path::new("/opt/e")).expect("they are fine");
-        let runner = r#"target.'cfg(all())'.runner=["/opt/e","__runner","capture"]"#;
+        let runner = r#"target.'cfg(all())'.runner=["/opt/e","__runner","capture","0"]"#;
         let expected = [
             "cargo",
             "+nightly",

@@ -28,21 +28,37 @@ pub(super) enum Kind {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
     pub kind: Kind,
+    /// The user's own runner with its arguments, behind which the program is started.
+    #[serde(default)]
+    pub through: Vec<String>,
     pub program: String,
     pub arguments: Vec<String>,
     pub directory: PathBuf,
     pub environment: BTreeMap<String, String>,
 }
 
-/// In the place of a test binary: the first argument is its path.
+/// In the place of a test binary. The first argument says how many of those behind it are the user's own runner; then follow
+/// the binary's path and its arguments.
 pub(crate) fn binary(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let length = arguments.next().unwrap_or_default();
+    let length: usize = length.to_string_lossy().parse().unwrap_or(0);
+    let through: Vec<OsString> = arguments.by_ref().take(length).collect();
     let program = arguments.next().unwrap_or_default();
     let arguments: Vec<OsString> = arguments.collect();
-    let recorded = record(Kind::Binary, program.clone(), arguments.iter().cloned());
+    let recorded = record(
+        Kind::Binary,
+        &through,
+        program.clone(),
+        arguments.iter().cloned(),
+    );
     if std::env::var_os(START).is_none() || recorded != ExitCode::SUCCESS {
         return recorded;
     }
-    let error = Command::new(&program).args(arguments).exec();
+    let mut words = through.iter().chain([&program]).chain(&arguments);
+    let Some(first) = words.next() else {
+        return ExitCode::FAILURE;
+    };
+    let error = Command::new(first).args(words).exec();
     eprintln!("cannot start {}: {error}", program.to_string_lossy());
     ExitCode::FAILURE
 }
@@ -52,17 +68,23 @@ pub(crate) fn rustdoc(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     let real = std::env::var_os(REAL_RUSTDOC).unwrap_or_else(|| "rustdoc".into());
     if arguments.iter().any(|argument| argument == "--test") {
-        return record(Kind::Doctests, real, arguments.into_iter());
+        return record(Kind::Doctests, &[], real, arguments.into_iter());
     }
     let error = Command::new(&real).args(arguments).exec();
     eprintln!("cannot start {}: {error}", real.to_string_lossy());
     ExitCode::FAILURE
 }
 
-fn record(kind: Kind, program: OsString, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+fn record(
+    kind: Kind,
+    through: &[OsString],
+    program: OsString,
+    arguments: impl Iterator<Item = OsString>,
+) -> ExitCode {
     let text = |text: OsString| text.to_string_lossy().into_owned();
     let start = Start {
         kind,
+        through: through.iter().cloned().map(text).collect(),
         program: text(program),
         arguments: arguments.map(text).collect(),
         directory: std::env::current_dir().unwrap_or_default(),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-/// Parts what rustdoc was given into its own arguments and those for the tests. A runner for the tests was Cargo's way to
-/// reach this program, and goes.
+/// Parts what rustdoc was given into its own arguments and those for the tests. Of the tool that tests are run with only
+/// the user's own runner stays.
 pub(super) fn without_tests(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
-    let (mut own, mut tests) = (Vec::new(), Vec::new());
+    let (mut own, mut tests, mut tool) = (Vec::new(), Vec::new(), Vec::new());
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let (name, value) = match argument.split_once('=') {
@@ -18,12 +18,25 @@ pub(super) fn without_tests(arguments: Vec<String>) -> (Vec<String>, Vec<String>
                 tests.extend(given.split_whitespace().map(str::to_owned));
             }
             "--test-runtool" | "--test-runtool-arg" => {
-                if value.is_none() {
-                    arguments.next();
-                }
+                tool.extend(value.or_else(|| arguments.next()));
             }
             _ => own.push(argument),
         }
+    }
+    // Ours, its two words, and how many words of the user's follow.
+    let is_ours = tool.get(1).is_some_and(|word| word == crate::ARGUMENT);
+    let theirs = if is_ours {
+        tool.split_off(tool.len().min(4))
+    } else {
+        tool
+    };
+    for (at, word) in theirs.into_iter().enumerate() {
+        let option = if at == 0 {
+            "--test-runtool"
+        } else {
+            "--test-runtool-arg"
+        };
+        own.extend([option.to_owned(), word]);
     }
     (own, tests)
 }
@@ -131,15 +144,22 @@ mod tests {
             "--test",
             "src/lib.rs",
             "--test-runtool",
-            "x",
-            "--test-runtool-arg=y",
+            "/opt/e",
+            "--test-runtool-arg=__runner",
+            "--test-runtool-arg",
+            "capture",
+            "--test-runtool-arg=2",
+            "--test-runtool-arg=env",
+            "--test-runtool-arg=A=1",
             "--test-args",
             "--skip",
             "--test-args=b c",
         ];
         let (own, tests) = without_tests(given.map(str::to_owned).to_vec());
         assert_eq!(crate_name(&own), Some("a"));
-        assert_eq!(own, ["--crate-name", "a", "--test", "src/lib.rs"]);
+        let rest = ["--test-runtool", "env", "--test-runtool-arg", "A=1"];
+        assert_eq!(own[..4], ["--crate-name", "a", "--test", "src/lib.rs"]);
+        assert_eq!(own[4..], rest);
         assert_eq!(tests, ["--skip", "b", "c"]);
     }
 }

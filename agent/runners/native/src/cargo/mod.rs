@@ -12,6 +12,7 @@ mod libtest;
 mod nextest;
 mod plan;
 mod runner;
+mod runners;
 pub mod words;
 
 use std::ffi::OsString;

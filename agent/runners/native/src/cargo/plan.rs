@@ -99,8 +99,16 @@ pub(super) fn target(
     speaks: Speaks,
     given: &BTreeMap<String, String>,
 ) -> Target {
+    let mut program = start.program;
     let (leading, harness) = match start.kind {
-        Kind::Binary => (Vec::new(), start.arguments),
+        Kind::Binary => {
+            let mut leading = start.through;
+            if !leading.is_empty() {
+                let first = leading.remove(0);
+                leading.push(std::mem::replace(&mut program, first));
+            }
+            (leading, start.arguments)
+        }
         Kind::Doctests => super::doctests::without_tests(start.arguments),
     };
     let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
@@ -117,7 +125,7 @@ pub(super) fn target(
     Target {
         unit,
         speaks,
-        program: start.program,
+        program,
         leading,
         harness,
         directory: start.directory,
