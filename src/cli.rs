@@ -75,6 +75,9 @@ pub struct RunArgs {
     /// Give each test a process of its own (cargo)
     #[arg(long)]
     pub isolate: bool,
+    /// A setting of the runner; may be repeated for one that takes several values
+    #[arg(long = "with", value_name = "NAME=VALUE", value_parser = setting)]
+    pub with: Vec<(String, String)>,
     /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub coordinator: Option<String>,
@@ -242,6 +245,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         Err(_) => Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()?,
     };
     (!parsed.is_zero()).then_some(parsed)
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let parsed = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let owned = parsed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    owned.ok_or_else(|| {
+        format!("{text:?} is no setting; write its name, an equals sign and its value")
+    })
 }
 
 fn shard(text: &str) -> Result<(u32, u32), String> {

@@ -35,6 +35,50 @@ pub struct Suite {
     pub collect: Option<Collect>,
     #[serde(default)]
     pub isolate: bool,
+    /// Settings of the runner, by its own names.
+    #[serde(default)]
+    pub with: BTreeMap<String, Values>,
+}
+
+/// One value of a setting, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a string or a list of strings")]
+pub enum Values {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Values {
+    fn list(&self) -> Vec<String> {
+        match self {
+            Values::One(value) => vec![value.clone()],
+            Values::Several(values) => values.clone(),
+        }
+    }
+}
+
+impl Suite {
+    /// The runner's settings: those of the command line win, name by name.
+    pub fn settings(&self, given: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
+        let own = self.with.iter();
+        let mut settings: BTreeMap<String, Vec<String>> = own
+            .map(|(name, values)| (name.clone(), values.list()))
+            .collect();
+        settings.extend(settings_of(given));
+        settings
+    }
+}
+
+/// Settings as the command line gives them, the values of each in their order.
+pub fn settings_of(given: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
+    let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in given {
+        settings
+            .entry(name.clone())
+            .or_default()
+            .push(value.clone());
+    }
+    settings
 }
 
 /// A command: a list of words, or one string that is split at spaces.

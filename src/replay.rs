@@ -66,6 +66,14 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
             case_timeout_us: opened.case_timeout_us,
             whole: opened.whole,
             isolate: opened.isolate,
+            settings: opened
+                .settings
+                .iter()
+                .map(|setting| v1::Setting {
+                    name: setting.name.clone(),
+                    values: setting.values.clone(),
+                })
+                .collect(),
         }),
         seed: opened.seed,
         max_fail: 0,

@@ -192,6 +192,7 @@ fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
     let runner = args.runner.clone().unwrap_or_default();
     let framework = recognise(&args.command, &runner)?;
     can_isolate(framework, args.isolate)?;
+    let settings = settings(framework, config::settings_of(&args.with))?;
     Ok(v1::Suite {
         name: framework.name().to_owned(),
         runner: framework.name().to_owned(),
@@ -201,6 +202,7 @@ fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
         case_timeout_us: micros(args.timeout),
         whole: args.collect == Some(Collect::Whole),
         isolate: args.isolate,
+        settings,
     })
 }
 
@@ -219,6 +221,7 @@ fn suite_of_file(
         .unwrap_or_default();
     let framework = recognise(&command, &runner)?;
     can_isolate(framework, args.isolate || suite.isolate)?;
+    let settings = settings(framework, suite.settings(&args.with))?;
     let directory = suite
         .directory
         .as_ref()
@@ -247,8 +250,36 @@ fn suite_of_file(
         case_timeout_us: micros(args.timeout.or(suite.timeout)),
         whole: args.collect.or(suite.collect) == Some(Collect::Whole),
         isolate: args.isolate || suite.isolate,
+        settings,
     };
     Ok((suite, suite_slots))
+}
+
+/// The runner's settings, each one that it has.
+fn settings(
+    framework: evenkeel_agent::Framework,
+    given: BTreeMap<String, Vec<String>>,
+) -> Result<Vec<v1::Setting>, Failure> {
+    let unknown = framework.settings().and_then(|known| {
+        let mut names = given.keys();
+        let wrong = names.find(|name| !known.contains(&name.as_str()))?;
+        Some((known, wrong))
+    });
+    if let Some((known, wrong)) = unknown {
+        let name = framework.name();
+        let hint = if known.is_empty() {
+            format!("{name} has no settings of its own; leave it out")
+        } else {
+            format!("{name} has: {}", known.join(", "))
+        };
+        return Err(
+            Failure::usage(format!("there is no setting {wrong:?} for {name}")).with_hint(hint),
+        );
+    }
+    let settings = given
+        .into_iter()
+        .map(|(name, values)| v1::Setting { name, values });
+    Ok(settings.collect())
 }
 
 fn can_isolate(framework: evenkeel_agent::Framework, wanted: bool) -> Result<(), Failure> {

@@ -204,3 +204,18 @@ fn the_noop_runner_alone_says_what_it_is_for() {
         .exits(2)
         .says(&["EVENKEEL_SOCKET is not set", "hint:"]);
 }
+
+/// What the user sets for a runner reaches it, from the file and from the command line, which wins.
+#[test]
+fn settings_reach_the_runner() {
+    let suite = Suite::with(&[(
+        "evenkeel.toml",
+        "[suite.own]\nrunner = \"protocol\"\ncommand = [\"sh\", \"-c\", \"echo $EVENKEEL_WITH > told; exit 3\"]\n\
+         with = { one = \"a b\", two = [\"c\", \"d\"], three = \"e\" }\n",
+    )]);
+    suite
+        .evenkeel(&["run", "-j", "1", "--with", "three=x=y", "--with", "three=z"])
+        .exits(3);
+    let told = r#"{"one":["a b"],"three":["x=y","z"],"two":["c","d"]}"#;
+    assert_eq!(suite.read("told").trim(), told);
+}

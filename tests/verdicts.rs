@@ -89,6 +89,16 @@ fn bad_usage_is_2() {
             &["--collect-only does not work", "hint:"],
         ),
         (
+            &["--with", "units=a"],
+            &[python, "-m", "pytest"],
+            &["no setting \"units\" for pytest", "hint:"],
+        ),
+        (
+            &["--isolate"],
+            &[python, "-m", "pytest"],
+            &["--isolate is not possible with pytest"],
+        ),
+        (
             &[],
             &[python, "-m", "pytest", "--lf"],
             &["--lf does not work", "hint:"],

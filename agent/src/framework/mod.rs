@@ -9,6 +9,7 @@ mod pytest;
 
 use crate::process::Spawn;
 use evenkeel_proto::v1;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -33,6 +34,14 @@ impl Framework {
             Framework::Pytest => "pytest",
             Framework::Cargo => "cargo",
             Framework::Protocol => "protocol",
+        }
+    }
+
+    /// The names of the settings that it has; none where whatever is set is for the runner to understand.
+    pub fn settings(self) -> Option<&'static [&'static str]> {
+        match self {
+            Framework::Pytest | Framework::Cargo => Some(&[]),
+            Framework::Protocol => None,
         }
     }
 
@@ -92,6 +101,17 @@ impl Framework {
         if suite.isolate {
             let isolate = ("EVENKEEL_ISOLATE".to_owned(), Some("1".to_owned()));
             spawn.environment.push(isolate);
+        }
+        if !suite.settings.is_empty() {
+            let settings: BTreeMap<&str, &[String]> = suite
+                .settings
+                .iter()
+                .map(|setting| (&*setting.name, &*setting.values))
+                .collect();
+            let settings = serde_json::to_string(&settings)?;
+            spawn
+                .environment
+                .push(("EVENKEEL_WITH".to_owned(), Some(settings)));
         }
         if role == Role::Finish {
             let role = ("EVENKEEL_ROLE".to_owned(), Some("finish".to_owned()));

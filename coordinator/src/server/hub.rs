@@ -220,6 +220,14 @@ impl Hub {
             case_timeout_us: suite.case_timeout_us,
             whole: suite.whole,
             isolate: suite.isolate,
+            settings: suite
+                .settings
+                .iter()
+                .map(|setting| l::Setting {
+                    name: setting.name.clone(),
+                    values: setting.values.clone(),
+                })
+                .collect(),
             seed: request.seed,
             max_fail: request.max_fail,
             commit: commit.id,
