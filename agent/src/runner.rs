@@ -28,6 +28,9 @@ pub(crate) enum Op<'a> {
         /// Some of it is going to be taken back as soon as its cases are declared.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         shared: bool,
+        /// Another one follows at once, to be run together with this one.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
     Grant {
         lease: u64,

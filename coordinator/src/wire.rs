@@ -37,6 +37,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             junit: started.junit,
             closing: started.closing,
             finish: started.finish,
+            bundles: started.can.iter().any(|can| can == "bundle"),
             durations: started.durations,
             durations_min: Micros(started.durations_min_us),
             show_output: started.show_output,
@@ -347,6 +348,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             ends,
             expected,
             shared,
+            more,
         }) => Out::Lease(v1::Lease {
             slot,
             lease,
@@ -357,6 +359,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             ends,
             expected_us: expected.map_or(0, |expected| expected.0),
             shared,
+            more,
         }),
         Command::Revoke {
             slot,

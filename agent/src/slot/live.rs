@@ -74,6 +74,8 @@ pub(super) struct Live {
     pub(super) hello: bool,
     pub(super) can_revoke: bool,
     pub(super) can_grant: bool,
+    /// It runs several units at once, and is given them together.
+    pub(super) can_bundle: bool,
     pub(super) pace: Pace,
     /// Nothing is read before this: the process only goes from case to case.
     pub(super) nap: Option<Instant>,
@@ -132,6 +134,7 @@ impl Live {
             hello: false,
             can_revoke: false,
             can_grant: false,
+            can_bundle: false,
             pace: Pace::new(),
             nap: None,
             farewell: None,
@@ -205,6 +208,7 @@ impl Live {
             grant: grant.as_ref().map(|grant| grant.to),
             expected_us: lease.expected_us,
             shared: lease.shared,
+            more: lease.more && self.can_bundle,
         });
         self.leases.push_back(LeaseHandle(LeaseState {
             lease: lease.lease,

@@ -326,6 +326,8 @@ impl Slot {
 
     /// Passes on what the process can take now.
     async fn pump(&mut self) {
+        // The process has been given a lease with which another one belongs.
+        let mut more = false;
         while let Some(live) = &mut self.live {
             if !live.hello || live.killed.is_some() || live.stopping {
                 break;
@@ -362,9 +364,12 @@ impl Slot {
                     self.queue.pop_front();
                 }
                 // What the process has not been given can still go elsewhere: it gets its next unit when it asks.
-                Some(Item::Lease(_)) if !live.takes_more() => break,
+                Some(Item::Lease(_)) if !(live.takes_more() || more) => break,
+                // A bundle goes to it whole.
+                Some(Item::Lease(_)) if live.can_bundle && !has_last(&self.queue) => break,
                 Some(Item::Lease(_)) => {
                     if let Some(Item::Lease(lease)) = self.queue.pop_front() {
+                        more = lease.more && live.can_bundle;
                         live.lease(lease);
                     }
                 }
@@ -602,6 +607,13 @@ impl Slot {
         };
         self.reports.send(report).await.is_ok()
     }
+}
+
+/// Whether the queue holds the last lease of those that belong together at its front.
+fn has_last(queue: &VecDeque<Item>) -> bool {
+    queue
+        .iter()
+        .any(|item| matches!(item, Item::Lease(lease) if !lease.more))
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -25,6 +25,10 @@ const RESERVE: Micros = Micros::from_millis(50);
 const WORTH_TAKING: Micros = Micros::from_millis(20);
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
+/// A slot's share that is shorter than so many starts of a bundle is run in one.
+const SHORT: u64 = 10;
+/// A bundle should run for so many times what its start takes.
+const WORTH_A_START: u64 = 2;
 /// Earlier on, when this share of what it has at work is left: few units end as early as that.
 const EARLY_SHARE: u64 = 4;
 
@@ -35,6 +39,8 @@ struct Slot {
     running: Option<(u32, Micros)>,
     /// What is known to be left of it: at that time, so much.
     left: Option<(Micros, Micros)>,
+    /// When it was given a bundle, and what all of that should take. Which of its units it has at work is not known.
+    bundle: Option<(Micros, Micros)>,
     queued: VecDeque<u32>,
 }
 
@@ -216,6 +222,51 @@ impl Dispatcher {
         Some(unit)
     }
 
+    /// Units for a slot that runs several at once and pays `startup` each time; nothing while it is busy, or where nothing waits.
+    ///
+    /// Guided self-scheduling (Polychronopoulos and Kuck, 1987): a part of what is the slot's even share of all that is left, so that
+    /// later ones can make up for estimates that were wrong; all of it where starting once more would cost more than that
+    /// is worth, and less where nothing is known. The largest units first, each that still fits.
+    pub fn bundle(&mut self, slot: u32, now: Micros, startup: Micros) -> Vec<u32> {
+        let ready = self.slots.get(&slot).is_some_and(|slot| slot.ready);
+        if !ready || self.waiting.is_empty() || !self.is_free(slot) {
+            return Vec::new();
+        }
+        let share = self.level(now) - now;
+        let guessed = self.waiting_guessed > self.waiting_known;
+        let budget = if guessed {
+            Micros(share.0 / 2)
+        } else if share <= Micros(startup.0 * SHORT) {
+            share
+        } else {
+            Micros(share.0 * 3 / 4)
+        };
+        let mut room = budget.max(Micros(startup.0 * WORTH_A_START));
+        let mut taken = Micros::ZERO;
+        let mut chosen: Vec<(Micros, std::cmp::Reverse<u32>)> = Vec::new();
+        for &entry in self.waiting.iter().rev() {
+            let expected = self.expected(entry.1.0);
+            if chosen.is_empty() || expected <= room {
+                room = room - expected;
+                taken += expected;
+                chosen.push(entry);
+            }
+        }
+        for entry in &chosen {
+            self.waiting.remove(entry);
+            let weight = self.weights[&entry.1.0];
+            let sum = self.waiting_sum(weight);
+            *sum = *sum - weight.expected;
+        }
+        self.changes += chosen.len();
+        let units: Vec<u32> = chosen.into_iter().map(|(_, unit)| unit.0).collect();
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.queued.extend(&units);
+            slot.bundle = Some((now, startup + taken));
+        }
+        units
+    }
+
     /// The unit that waits last behind the longest one at work, where nobody else waits: worth taking back for a slot
     /// that has nothing to do. Nothing where its turn comes soon anyway.
     pub fn stranded(&self, now: Micros) -> Option<(u32, u32)> {
@@ -315,6 +366,11 @@ impl Dispatcher {
     }
 
     fn free_at(&self, slot: &Slot, now: Micros) -> Micros {
+        let holds = slot.running.is_some() || !slot.queued.is_empty();
+        if let Some((since, all)) = slot.bundle.filter(|_| holds) {
+            let elapsed = now - since;
+            return now + (all - elapsed).max(elapsed - all);
+        }
         let running = self.residue(slot, now).unwrap_or_default();
         let queued: Micros = slot.queued.iter().map(|&unit| self.expected(unit)).sum();
         now + running + queued

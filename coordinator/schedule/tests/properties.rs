@@ -198,3 +198,73 @@ fn play(weights: &[(u64, u64, bool)], slots: u32, losses: &[bool]) -> Played {
         }
     }
 }
+
+/// Runs bundles to their ends on slots that keep to the estimates: how often each unit ran, how many bundles there were, and the end.
+fn run_bundles(weights: &[u64], slots: u32, startup: u64, known: bool) -> (Vec<u32>, u64, u64) {
+    let mut dispatcher = Dispatcher::new();
+    for (unit, &expected) in (0..).zip(weights) {
+        let expected = Micros(expected);
+        dispatcher.add(
+            unit,
+            Weight {
+                expected,
+                order: expected,
+                known,
+            },
+        );
+    }
+    (0..slots).for_each(|slot| dispatcher.open(slot));
+    let mut ran = vec![0; weights.len()];
+    let mut busy: BTreeMap<u32, (u64, Vec<u32>)> = BTreeMap::new();
+    let (mut now, mut bundles) = (0, 0);
+    loop {
+        for slot in 0..slots {
+            let units = dispatcher.bundle(slot, Micros(now), Micros(startup));
+            assert!(units.is_empty() || !busy.contains_key(&slot));
+            if let Some(&first) = units.first() {
+                bundles += 1;
+                dispatcher.begun(slot, first, Micros(now));
+                let took: u64 = units.iter().map(|&unit| weights[unit as usize]).sum();
+                busy.insert(slot, (now + startup + took, units));
+            }
+        }
+        let Some((&slot, _)) = busy.iter().min_by_key(|(_, (end, _))| *end) else {
+            return (ran, bundles, now);
+        };
+        let (end, units) = busy.remove(&slot).expect("it is the first to end");
+        let took: u64 = units.iter().map(|&unit| weights[unit as usize]).sum();
+        let mut at = end - took;
+        for unit in units {
+            ran[unit as usize] += 1;
+            dispatcher.begun(slot, unit, Micros(at));
+            at += weights[unit as usize];
+            dispatcher.finished(slot, unit, Micros(at));
+        }
+        now = end;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn bundles_hold_every_unit_once_and_are_few_and_level(
+        weights in prop::collection::vec(1u64..1_000_000, 1..80),
+        slots in 1u32..6,
+        startup in 0u64..500_000,
+        known in any::<bool>(),
+    ) {
+        let (ran, bundles, end) = run_bundles(&weights, slots, startup, known);
+        prop_assert!(ran.iter().all(|&times| times == 1), "{ran:?}");
+        // Nothing starts later than when all would be done if it were level, but for what starts cost on the way.
+        let total: u64 = weights.iter().sum();
+        let longest = weights.iter().max().copied().unwrap_or_default();
+        let starts = startup * bundles.div_ceil(u64::from(slots)) + startup;
+        prop_assert!(end <= total / u64::from(slots) + longest + starts, "{end}: {total} {longest} {bundles}");
+        if startup > 0 {
+            // A bundle but the last of each slot is worth its start.
+            let worth = total / (2 * startup) + 2 * u64::from(slots);
+            prop_assert!(bundles <= worth + weights.len() as u64 / 2, "{bundles} for {total} at {startup}");
+        }
+    }
+}

@@ -127,6 +127,8 @@ pub struct ProcessStarted {
     pub closing: bool,
     /// When all processes have ended, one more has to conclude the run as a whole.
     pub finish: bool,
+    /// It runs several units at once: it wants all that it is to have together.
+    pub bundles: bool,
     pub durations: u32,
     pub durations_min: Micros,
     pub show_output: bool,
@@ -341,6 +343,8 @@ pub struct LeaseCommand {
     pub expected: Option<Micros>,
     /// It is too long for one slot: some of it is going to be taken back as soon as its cases are declared.
     pub shared: bool,
+    /// Another one follows that the process is to be given together with this one.
+    pub more: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -245,6 +245,7 @@ impl Run {
         self.show_output |= started.show_output;
         state.closing |= started.closing;
         state.finish |= started.finish;
+        state.bundles |= started.bundles;
         if !state.ready && !state.gone {
             state.ready = true;
             self.dispatcher.open(shard);

@@ -33,11 +33,19 @@ impl Run {
             if !self.takes_leases(shard) || !whom(self, shard) {
                 continue;
             }
+            if self.shards[shard as usize].bundles {
+                let works = self.dispatcher.bundle(shard, now, self.startup);
+                let last = works.len().saturating_sub(1);
+                for (at, work) in works.into_iter().enumerate() {
+                    self.lease(now, shard, work, at < last);
+                }
+                continue;
+            }
             for _ in 0..most {
                 let Some(work) = self.dispatcher.next(shard, now) else {
                     break;
                 };
-                self.lease(now, shard, work);
+                self.lease(now, shard, work, false);
             }
         }
     }
@@ -84,7 +92,12 @@ impl Run {
         let state = &self.shards[shard as usize];
         let moves =
             |&(_, work): &(u64, u32)| !matches!(self.works[work as usize].part, Part::Alone(_));
-        let Some(first) = state.leases.front().filter(|_| !state.gone) else {
+        // What a bundle holds is with its process.
+        let Some(first) = state
+            .leases
+            .front()
+            .filter(|_| !state.gone && !state.bundles)
+        else {
             return false;
         };
         state.leases.iter().skip(1).any(moves)
@@ -98,7 +111,8 @@ impl Run {
         state.ready && !state.gone && !lists
     }
 
-    fn lease(&mut self, now: Micros, shard: u32, work: u32) {
+    /// `more`: the process is given another one together with it.
+    fn lease(&mut self, now: Micros, shard: u32, work: u32, more: bool) {
         let Work { unit, part, .. } = self.works[work as usize].clone();
         let lease = self.record.leases.len() as u64 + 1;
         let weight = self.weight(work);
@@ -159,6 +173,7 @@ impl Run {
             ends,
             expected: weight.known.then_some(expected),
             shared: self.is_shared(now, shard, work),
+            more,
         };
         self.send_to_shard(shard, Command::Lease(command));
         if alone.is_some() {
@@ -217,6 +232,7 @@ impl Run {
                 ends,
                 expected: None,
                 shared: false,
+                more: false,
             };
             self.send_to_shard(shard, Command::Lease(command));
             self.shards[shard as usize].leases.push_back((lease, unit));
@@ -260,7 +276,7 @@ impl Run {
         let Some(&(lease, _)) = lease.filter(|_| state.revoking.is_none()) else {
             return;
         };
-        if matches!(self.works[work as usize].part, Part::Alone(_)) {
+        if matches!(self.works[work as usize].part, Part::Alone(_)) || state.bundles {
             return;
         }
         self.shards[shard as usize].revoking = Some(lease);

@@ -70,6 +70,10 @@ impl Run {
 
     /// Estimates the units from this one on, by all that is known.
     fn estimate(&mut self, first: usize) {
+        let history = self.history.as_ref().expect("the caller has looked");
+        let setups = history.samples.values().flatten();
+        let startup = setups.map(|sample| sample.setup).max();
+        self.startup = self.startup.max(startup.unwrap_or_default());
         let mut estimates = self.estimates_of_all();
         self.estimates.extend(estimates.drain(first..));
     }
@@ -90,6 +94,13 @@ impl Run {
             })
             .collect();
         let mut estimates = estimate(&facts);
+        if self.shards.iter().any(|shard| shard.bundles) {
+            // What a unit paid once was the start of a bundle, which most units do not have to pay.
+            for estimate in &mut estimates {
+                estimate.order = estimate.order - estimate.setup;
+                estimate.setup = Micros::ZERO;
+            }
+        }
         if self.settings.closed_shop && self.shards.len() == 1 {
             // Nothing is to be balanced, and nobody else will come: keep the framework's own order.
             for estimate in &mut estimates {

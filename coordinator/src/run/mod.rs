@@ -140,6 +140,8 @@ struct ShardState {
     concluding: bool,
     closing: bool,
     finish: bool,
+    /// Its process runs several units at once, and is given them together.
+    bundles: bool,
     /// What each of its processes carries for the one that concludes the run.
     carried: Vec<String>,
 }
@@ -199,6 +201,8 @@ pub struct Run {
     units: Vec<UnitState>,
     works: Vec<Work>,
     estimates: Vec<Estimate>,
+    /// Where processes run several units at once: what the start of such a bundle costs, as far as is known.
+    startup: Micros,
     dispatcher: Dispatcher,
     lister: Option<u32>,
     /// What has been listed and is not on record yet, and whether that is all.
@@ -255,6 +259,7 @@ impl Run {
             units: Vec::new(),
             works: Vec::new(),
             estimates: Vec::new(),
+            startup: Micros::ZERO,
             dispatcher: Dispatcher::new(),
             lister: None,
             listing: Vec::new(),
