@@ -151,7 +151,7 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
         In::List(list) => (list.slot, SlotCommand::List),
         In::Lease(lease) => (lease.slot, SlotCommand::Lease(lease)),
         In::Revoke(revoke) => (revoke.slot, SlotCommand::Revoke(revoke)),
-        In::Idle(idle) => (idle.slot, SlotCommand::Idle),
+        In::Idle(idle) => (idle.slot, SlotCommand::Idle { ends: idle.ends }),
         In::Recycle(recycle) => (recycle.slot, SlotCommand::Recycle),
         In::Conclude(conclude) => (conclude.slot, SlotCommand::Conclude),
         In::Finish(finish) => (

@@ -372,7 +372,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             generation,
             from,
         }),
-        Command::Idle { slot } => Out::Idle(v1::Idle { slot }),
+        Command::Idle { slot, ends } => Out::Idle(v1::Idle { slot, ends }),
         Command::Recycle { slot } => Out::Recycle(v1::Recycle { slot }),
         Command::Conclude { slot } => Out::Conclude(v1::Conclude { slot }),
         Command::Finish {

@@ -31,7 +31,9 @@ pub(crate) enum SlotCommand {
     List,
     Lease(v1::Lease),
     Revoke(v1::Revoke),
-    Idle,
+    Idle {
+        ends: u32,
+    },
     Recycle,
     Conclude,
     Finish {
@@ -226,7 +228,8 @@ impl Slot {
     fn command(&mut self, command: SlotCommand) {
         match command {
             SlotCommand::List => self.queue.push_back(Item::List),
-            SlotCommand::Idle => self.queue.push_back(Item::Idle),
+            SlotCommand::Idle { ends } if ends != self.ends => {}
+            SlotCommand::Idle { .. } => self.queue.push_back(Item::Idle),
             SlotCommand::Recycle => self.queue.push_back(Item::Recycle),
             SlotCommand::Conclude => self.conclude(),
             SlotCommand::Finish { carried, more } => {

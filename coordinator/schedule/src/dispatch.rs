@@ -278,13 +278,15 @@ impl Dispatcher {
         candidates.max().map(|(_, slot, unit)| (slot, unit))
     }
 
-    /// Whether a slot has nothing while another one holds more than it can run.
+    /// Whether a slot has nothing while another one holds more than it can run, and could give.
     fn is_uneven(&self) -> bool {
         let mut slots = self.slots.values().filter(|slot| slot.ready);
         slots
             .clone()
             .any(|slot| slot.running.is_none() && slot.queued.is_empty())
-            && slots.any(|slot| slot.running.is_some() && !slot.queued.is_empty())
+            && slots.any(|slot| {
+                slot.running.is_some() && !slot.queued.is_empty() && slot.bundle.is_none()
+            })
     }
 
     /// What is left of the unit that a slot has at work. One that is overdue is expected to take as long again as it has
@@ -305,6 +307,8 @@ impl Dispatcher {
         self.slots
             .values()
             .filter(|slot| slot.running.is_some() && slot.queued.is_empty())
+            // A bundle is followed by the next when it is over.
+            .filter(|slot| slot.bundle.is_none())
             .map(|slot| self.free_at(slot, now) - self.lookahead(slot))
             .filter(|&due| due > now)
             .min()

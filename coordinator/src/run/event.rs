@@ -309,6 +309,8 @@ pub enum Command {
     },
     Idle {
         slot: u32,
+        /// As for a lease: a process that has taken the place of the one that was meant is not.
+        ends: u32,
     },
     Recycle {
         slot: u32,

@@ -35,9 +35,16 @@ impl Run {
             }
             if self.shards[shard as usize].bundles {
                 let works = self.dispatcher.bundle(shard, now, self.startup);
-                let last = works.len().saturating_sub(1);
-                for (at, work) in works.into_iter().enumerate() {
+                // What wants a process of its own goes behind the bundle.
+                let is_alone =
+                    |work: &u32| matches!(self.works[*work as usize].part, Part::Alone(_));
+                let (alone, together): (Vec<u32>, Vec<u32>) = works.into_iter().partition(is_alone);
+                let last = together.len().saturating_sub(1);
+                for (at, work) in together.into_iter().enumerate() {
                     self.lease(now, shard, work, at < last);
+                }
+                for work in alone {
+                    self.lease(now, shard, work, false);
                 }
                 continue;
             }
@@ -76,7 +83,8 @@ impl Run {
             if untold(&self.shards[shard as usize]) {
                 self.shards[shard as usize].told_idle = true;
                 let slot = self.record.shards[shard as usize].slot;
-                self.send_to_shard(shard, Command::Idle { slot });
+                let ends = self.shards[shard as usize].ends;
+                self.send_to_shard(shard, Command::Idle { slot, ends });
             }
         }
     }
@@ -93,11 +101,8 @@ impl Run {
         let moves =
             |&(_, work): &(u64, u32)| !matches!(self.works[work as usize].part, Part::Alone(_));
         // What a bundle holds is with its process.
-        let Some(first) = state
-            .leases
-            .front()
-            .filter(|_| !state.gone && !state.bundles)
-        else {
+        let holds = !state.gone && !state.bundles;
+        let Some(first) = state.leases.front().filter(|_| holds) else {
             return false;
         };
         state.leases.iter().skip(1).any(moves)

@@ -133,7 +133,8 @@ impl Run {
         let work = &self.works[work as usize];
         // A lease of which nothing came back when it was asked has more to give only when it has come further.
         let stuck = state.stuck == Some((lease, state.place.done));
-        let over = state.gone || state.waiting || stuck;
+        // What a bundle holds is with its process, whose units are what it was given.
+        let over = state.gone || state.waiting || state.bundles || stuck;
         if over || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
             return None;
         }
@@ -417,6 +418,9 @@ impl Run {
     /// Whether the lease that a slot has at work has cases, known or not, that have not started and may move.
     pub(super) fn has_unstarted(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
+        if state.bundles {
+            return false;
+        }
         let Some(&(lease, _)) = state.leases.front() else {
             return false;
         };

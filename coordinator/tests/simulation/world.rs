@@ -109,6 +109,8 @@ enum Happening {
 }
 
 pub struct World {
+    /// Its processes want several units at once.
+    bundles: bool,
     random: fastrand::Rng,
     now: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -160,6 +162,7 @@ impl World {
             ..Default::default()
         };
         let (closing, finish) = (random.bool(), random.bool());
+        let bundles = random.u32(0..4) == 0;
         let history = history(&mut random, &units);
         let (run, effects) = Run::open(opened, Settings::default());
         let mut world = World {
@@ -182,6 +185,7 @@ impl World {
             storing: VecDeque::new(),
             stored: 0,
             last_stored: 0,
+            bundles,
             closing,
             finish,
             carried: Vec::new(),
@@ -444,10 +448,10 @@ impl World {
                     .push_back(Item::Recycle);
                 self.advance(agent, slot as usize);
             }
-            Command::Idle { slot } => {
+            Command::Idle { slot, ends } => {
                 let state = &mut self.agents[agent].slots[slot as usize];
-                // A process that has run nothing yet has nothing to let go of.
-                if state.up || !state.queue.is_empty() {
+                // A process that has run nothing yet has nothing to let go of, and one that was not meant keeps it.
+                if ends == state.ends && (state.up || !state.queue.is_empty()) {
                     state.queue.push_back(Item::Idle);
                 }
                 self.advance(agent, slot as usize);
@@ -511,6 +515,7 @@ impl World {
             junit: String::new(),
             closing: self.closing,
             finish: self.closing && self.finish,
+            bundles: self.bundles,
             durations: 0,
             durations_min: Micros::ZERO,
             show_output: false,
@@ -897,7 +902,12 @@ impl World {
             let same = (before.unit, before.shard, &before.named)
                 == (lease.unit, lease.shard, &lease.named);
             let unbegun = before.begun.is_none() && before.ended.is_some();
-            again = if unbegun && same { again + 1 } else { 0 };
+            // A bundle that loses its process may hold the same the next time.
+            again = if unbegun && same && !self.bundles {
+                again + 1
+            } else {
+                0
+            };
             assert!(
                 again < 4,
                 "unit {} goes to and fro between a slot and nobody",
