@@ -309,7 +309,7 @@ impl Runner {
         Ok(Ok(()))
     }
 
-    /// Runs what the lease has, batch by batch; what its processes paid once each is returned. `expected` is what a test should take.
+    /// Runs what the lease has, batch by batch; what its first process paid once is returned. `expected` is what a test should take.
     async fn run(
         &mut self,
         conversation: &mut Conversation,
@@ -318,7 +318,7 @@ impl Runner {
         names: &[String],
         expected: Option<Duration>,
     ) -> Result<Duration, RunnerError> {
-        let mut setup = Duration::ZERO;
+        let mut setup = None;
         let mut failed_starts = 0;
         loop {
             let pace = self.paces.entry(number).or_default();
@@ -359,7 +359,7 @@ impl Runner {
             let command = command(target, known, names, &tests);
             let ran =
                 batch::run(conversation, &mut self.abort, command, &target.unit, &tests).await?;
-            setup += ran.startup + ran.setup;
+            setup.get_or_insert(ran.startup + ran.setup);
             self.paces.entry(number).or_default().learn(&ran);
             self.objections.extend(ran.objection);
             let Some(said) = ran.nothing else {
@@ -389,7 +389,7 @@ impl Runner {
                 conversation.release(left.make_contiguous());
             }
         }
-        Ok(setup)
+        Ok(setup.unwrap_or_default())
     }
 }
 
