@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// Where ledger, history and outputs are kept [default: .evenkeel beside evenkeel.toml, else in the root]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Name the framework instead of recognising it in the command: pytest, cargo, protocol
+    /// Name the framework instead of recognising it in the command: pytest, cargo, command, protocol
     #[arg(long, value_name = "NAME")]
     pub runner: Option<String>,
     /// Write the merged JUnit report here

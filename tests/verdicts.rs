@@ -55,7 +55,10 @@ fn bad_usage_is_2() {
         (
             &["--runner", "jest"],
             &green,
-            &["no runner named \"jest\"", "pytest, cargo, protocol"],
+            &[
+                "no runner named \"jest\"",
+                "pytest, cargo, command, protocol",
+            ],
         ),
         (
             &["--runner", "pytest"],

@@ -4,6 +4,7 @@
 //! and reporting is the runner protocol's business and the same for all.
 
 mod cargo;
+mod command;
 mod protocol;
 mod pytest;
 
@@ -21,18 +22,26 @@ pub(crate) const CANNOT_START: i32 = -1;
 pub enum Framework {
     Pytest,
     Cargo,
+    /// Any command that writes JUnit; its words are a template.
+    Command,
     /// The command is a runner that speaks the protocol by itself.
     Protocol,
 }
 
 impl Framework {
-    pub const ALL: [Framework; 3] = [Framework::Pytest, Framework::Cargo, Framework::Protocol];
+    pub const ALL: [Framework; 4] = [
+        Framework::Pytest,
+        Framework::Cargo,
+        Framework::Command,
+        Framework::Protocol,
+    ];
 
     /// The name that `--runner` takes.
     pub fn name(self) -> &'static str {
         match self {
             Framework::Pytest => "pytest",
             Framework::Cargo => "cargo",
+            Framework::Command => "command",
             Framework::Protocol => "protocol",
         }
     }
@@ -41,6 +50,7 @@ impl Framework {
     pub fn settings(self) -> Option<&'static [&'static str]> {
         match self {
             Framework::Pytest | Framework::Cargo => Some(&[]),
+            Framework::Command => Some(evenkeel_runners::command::SETTINGS),
             Framework::Protocol => None,
         }
     }
@@ -48,7 +58,7 @@ impl Framework {
     /// Whether each test can have a process of its own.
     pub fn isolates(self) -> bool {
         match self {
-            Framework::Pytest => false,
+            Framework::Pytest | Framework::Command => false,
             Framework::Cargo | Framework::Protocol => true,
         }
     }
@@ -71,7 +81,7 @@ impl Framework {
             Framework::Pytest => {
                 pytest::explain_exit(status, said).map(|(reason, hint)| refused(reason, said, hint))
             }
-            Framework::Cargo | Framework::Protocol => None,
+            Framework::Cargo | Framework::Command | Framework::Protocol => None,
         }
     }
 
@@ -79,8 +89,13 @@ impl Framework {
         match self {
             Framework::Pytest => pytest::recognises(command),
             Framework::Cargo => cargo::recognises(command),
-            Framework::Protocol => false,
+            Framework::Command | Framework::Protocol => false,
         }
+    }
+
+    /// Whether any command can be its.
+    fn takes_all(self) -> bool {
+        matches!(self, Framework::Command | Framework::Protocol)
     }
 
     /// How to start a process for one slot. `cache` is a directory that outlives runs, `binary` is Evenkeel's own.
@@ -95,12 +110,18 @@ impl Framework {
         let mut spawn = match self {
             Framework::Pytest => pytest::spawn(suite, identity, cache)?,
             Framework::Cargo => cargo::spawn(suite, binary),
+            Framework::Command => command::spawn(suite, binary),
             Framework::Protocol => protocol::spawn(suite),
         };
         spawn.environment.extend(identity.environment());
         if suite.isolate {
             let isolate = ("EVENKEEL_ISOLATE".to_owned(), Some("1".to_owned()));
             spawn.environment.push(isolate);
+        }
+        if suite.case_timeout_us > 0 {
+            let limit = suite.case_timeout_us.to_string();
+            let limit = ("EVENKEEL_TIMEOUT_US".to_owned(), Some(limit));
+            spawn.environment.push(limit);
         }
         if !suite.settings.is_empty() {
             let settings: BTreeMap<&str, &[String]> = suite
@@ -151,7 +172,7 @@ pub fn recognise(command: &[String], runner: &str) -> Result<Framework, Recognis
         name: runner.to_owned(),
         known: Framework::ALL.map(Framework::name).join(", "),
     })?;
-    if named != Framework::Protocol && !named.recognises(command) {
+    if !named.takes_all() && !named.recognises(command) {
         return Err(RecogniseError::NotIts {
             command: shown(),
             runner: named.name(),

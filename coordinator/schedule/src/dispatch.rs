@@ -226,7 +226,7 @@ impl Dispatcher {
     ///
     /// Guided self-scheduling (Polychronopoulos and Kuck, 1987): a part of what is the slot's even share of all that is left, so that
     /// later ones can make up for estimates that were wrong; all of it where starting once more would cost more than that
-    /// is worth, and less where nothing is known. The largest units first, each that still fits.
+    /// is worth or where there is no other slot, and less where nothing is known. The largest units first, each that still fits.
     pub fn bundle(&mut self, slot: u32, now: Micros, startup: Micros) -> Vec<u32> {
         let ready = self.slots.get(&slot).is_some_and(|slot| slot.ready);
         if !ready || self.waiting.is_empty() || !self.is_free(slot) {
@@ -234,9 +234,10 @@ impl Dispatcher {
         }
         let share = self.level(now) - now;
         let guessed = self.waiting_guessed > self.waiting_known;
-        let budget = if guessed {
+        let alone = self.slots.len() == 1;
+        let budget = if guessed && !alone {
             Micros(share.0 / 2)
-        } else if share <= Micros(startup.0 * SHORT) {
+        } else if alone || share <= Micros(startup.0 * SHORT) {
             share
         } else {
             Micros(share.0 * 3 / 4)

@@ -164,8 +164,7 @@ impl Conversation {
         self.say(&Event::Listed { units, more });
     }
 
-    pub(crate) fn begin(&mut self, lease: &Lease) {
-        let at = self.at(Instant::now());
+    pub(crate) fn begin(&mut self, lease: &Lease, at: u64) {
         self.say(&Event::Begin {
             lease: lease.lease,
             at,
@@ -308,7 +307,10 @@ impl Conversation {
     }
 
     pub(crate) fn close(&mut self, setup_us: u64) {
-        let at = self.at(Instant::now());
+        self.close_at(self.at(Instant::now()), setup_us);
+    }
+
+    pub(crate) fn close_at(&mut self, at: u64, setup_us: u64) {
         if let Some(current) = self.current.take() {
             self.say(&Event::Close {
                 lease: current.lease,

@@ -4,6 +4,8 @@
 //! knows the agent or the coordinator.
 
 pub mod cargo;
+mod child;
+pub mod command;
 mod conversation;
 mod wire;
 
@@ -35,6 +37,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     match name.to_str() {
         Some("cargo") => cargo::main(arguments),
+        Some("command") => command::main(arguments),
         Some(cargo::CAPTURE) => cargo::capture(arguments),
         _ => {
             eprintln!("error: there is no built-in runner {name:?}");

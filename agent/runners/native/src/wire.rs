@@ -30,6 +30,9 @@ pub(crate) struct Lease {
     /// Some of it is going to be taken back as soon as its cases are declared.
     #[serde(default)]
     pub shared: bool,
+    /// Another one follows that belongs to the same bundle.
+    #[serde(default)]
+    pub more: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -203,6 +206,7 @@ pub(crate) struct Output {
 pub(crate) enum Level {
     /// What is being done, for whoever watches; not recorded.
     Progress,
+    Warning,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -2,33 +2,12 @@
 
 use super::libtest::{self, Left, Reader, Seen};
 use crate::RunnerError;
+use crate::child::{Abort, Running, ending};
 use crate::conversation::Conversation;
 use crate::wire::{CaseResult, Objection, Outcome};
-use std::io::Write;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// When a process has ended, something that it left behind may still hold its output: it is heard for this long.
-const DRAIN: Duration = Duration::from_millis(100);
-/// At most so many bytes are read at once.
-const PIECE: usize = 64 << 10;
-
-/// The agent's word that a test has run for too long.
-pub(super) struct Abort(Signal);
-
-impl Abort {
-    pub(super) fn listen() -> Result<Abort, RunnerError> {
-        let abort = signal(SignalKind::from_raw(6));
-        abort.map(Abort).map_err(|source| RunnerError::Io {
-            what: "signals cannot be heard".to_owned(),
-            source,
-        })
-    }
-}
+use tokio::process::Command;
 
 /// What became of a batch.
 pub(super) struct Ran {
@@ -44,91 +23,6 @@ pub(super) struct Ran {
     /// What it said where it started no test at all, and how it ended.
     pub nothing: Option<String>,
     pub objection: Option<Objection>,
-}
-
-/// A process with both of its outputs in one pipe, so that what it writes stays in the order in which it wrote it.
-struct Running {
-    child: Child,
-    output: pipe::Receiver,
-}
-
-impl Running {
-    fn start(mut command: Command) -> std::io::Result<Running> {
-        let (reader, writer) = std::io::pipe()?;
-        let child = command
-            .stdout(Stdio::from(writer.try_clone()?))
-            .stderr(Stdio::from(writer))
-            .spawn()?;
-        // The command holds our copies of the pipe's other end.
-        drop(command);
-        Ok(Running {
-            child,
-            output: pipe::Receiver::from_owned_fd(reader.into())?,
-        })
-    }
-
-    /// Serves until the process has ended. What it prints goes to `took`, with the time at which it was read.
-    async fn serve(
-        &mut self,
-        conversation: &mut Conversation,
-        abort: &mut Abort,
-        took: &mut dyn FnMut(&mut Conversation, &[u8], Instant),
-        last_words: &dyn Fn() -> String,
-    ) -> Result<ExitStatus, RunnerError> {
-        let mut piece = Vec::with_capacity(PIECE);
-        let mut status = None;
-        let mut deadline = None;
-        loop {
-            conversation.flush().await?;
-            let drained = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                heard = conversation.hear() => if !heard? {
-                    // The agent is gone, and with it the right to run anything.
-                    return Err(RunnerError::Protocol { what: "it went away".to_owned() });
-                },
-                read = self.output.read_buf(&mut piece) => {
-                    let ended = !matches!(read, Ok(count) if count > 0);
-                    took(conversation, &piece, Instant::now());
-                    piece.clear();
-                    if ended {
-                        let status = match status {
-                            Some(status) => status,
-                            None => self.wait().await?,
-                        };
-                        return Ok(status);
-                    }
-                }
-                ended = self.child.wait(), if status.is_none() => {
-                    status = Some(ended.map_err(waiting)?);
-                    deadline = Some(tokio::time::Instant::now() + DRAIN);
-                }
-                () = drained => return self.wait().await,
-                _ = abort.0.recv() => {
-                    // What the test printed goes the way of a process's last words.
-                    let mut stderr = std::io::stderr();
-                    stderr.write_all(last_words().as_bytes()).ok();
-                    stderr.flush().ok();
-                    std::process::abort();
-                }
-            }
-        }
-    }
-
-    async fn wait(&mut self) -> Result<ExitStatus, RunnerError> {
-        self.child.wait().await.map_err(waiting)
-    }
-}
-
-fn waiting(source: std::io::Error) -> RunnerError {
-    RunnerError::Io {
-        what: "a test binary's end".to_owned(),
-        source,
-    }
 }
 
 /// Runs tests of a binary that speaks libtest's format: each one's position and name.
@@ -179,7 +73,7 @@ pub(super) async fn run(
     setup += tell(conversation, seen);
     let started = tests.len() - left.unstarted.len();
     if let Some((case, since, output)) = &left.broken {
-        let message = format!("{} while this test ran", libtest::ending(status));
+        let message = format!("{} while this test ran", ending(status));
         let result = CaseResult {
             detail: output.clone(),
             ..CaseResult::new(Outcome::Error, message)
@@ -197,7 +91,7 @@ pub(super) async fn run(
         running: ended - first,
         started,
         nothing: (started == 0).then(|| {
-            let ending = libtest::ending(status);
+            let ending = ending(status);
             format!("{ending} before it ran a test\n{}", left.said)
         }),
         objection: objection(unit, &left, status),
@@ -234,7 +128,7 @@ pub(super) async fn run_whole(
                     detail: printed,
                     ..CaseResult::new(
                         code.map_or(Outcome::Error, |_| Outcome::Failed),
-                        libtest::ending(status),
+                        ending(status),
                     )
                 },
             }
@@ -314,7 +208,7 @@ fn objection(unit: &str, left: &Left, status: ExitStatus) -> Option<Objection> {
         None => false,
     };
     (!as_said).then(|| Objection {
-        message: format!("{unit}: {} after its last test", libtest::ending(status)),
+        message: format!("{unit}: {} after its last test", ending(status)),
         detail: String::new(),
     })
 }

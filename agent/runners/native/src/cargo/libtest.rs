@@ -6,7 +6,6 @@
 
 use crate::wire::{CaseResult, Outcome, Output};
 use std::collections::{HashMap, VecDeque};
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// Of a test's output so much is kept at both ends, bytes.
@@ -289,28 +288,6 @@ impl Reader {
             self.left_out,
             String::from_utf8_lossy(tail)
         )
-    }
-}
-
-/// How a process ended by itself, in words.
-pub(super) fn ending(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("its process exited with status {code}"),
-        (None, Some(signal)) => {
-            let name = match signal {
-                4 => " (SIGILL)",
-                6 => " (SIGABRT)",
-                7 => " (SIGBUS)",
-                8 => " (SIGFPE)",
-                9 => " (SIGKILL)",
-                11 => " (SIGSEGV)",
-                15 => " (SIGTERM)",
-                _ => "",
-            };
-            format!("its process was killed by signal {signal}{name}")
-        }
-        (None, None) => "its process ended".to_owned(),
     }
 }
 

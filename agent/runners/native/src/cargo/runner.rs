@@ -1,12 +1,13 @@
 //! The runner: it lists what was built, loads units, and runs what leases ask for.
 
-use super::batch::{self, Abort};
+use super::batch;
 use super::build::{self, Refused};
 use super::harness::tests_of;
 use super::plan::{Built, Shared, Speaks, Target, Tests};
 use super::words::{self, Tool, Words};
-use super::{doctests, libtest, nextest};
+use super::{doctests, nextest};
 use crate::RunnerError;
+use crate::child::{Abort, ending};
 use crate::conversation::{Conversation, Task};
 use crate::wire::{
     Case, CaseResult, Event, Lease, Objection, Outcome, PROTOCOL, Refusal, RunWide, Unit,
@@ -262,7 +263,7 @@ impl Runner {
             return Ok(Err(refused));
         }
         let began = Instant::now();
-        conversation.begin(lease);
+        conversation.begin(lease, conversation.at(began));
         conversation.flush().await?;
         let number = self
             .targets
@@ -575,13 +576,13 @@ fn tests_of_noisy(listing: &str, speaks: Speaks) -> Option<Vec<String>> {
 }
 
 fn unlisted(status: ExitStatus, stdout: &[u8], stderr: &[u8]) -> String {
-    let ending = if status.success() {
+    let how = if status.success() {
         "it printed something else".to_owned()
     } else {
-        libtest::ending(status)
+        ending(status)
     };
     format!(
-        "it was asked to list its tests (--list --format terse), and {ending}\n{}{}",
+        "it was asked to list its tests (--list --format terse), and {how}\n{}{}",
         String::from_utf8_lossy(stdout),
         String::from_utf8_lossy(stderr)
     )
