@@ -296,7 +296,7 @@ fn can_isolate(framework: evenkeel_agent::Framework, wanted: bool) -> Result<(),
 fn recognise(command: &[String], runner: &str) -> Result<evenkeel_agent::Framework, Failure> {
     evenkeel_agent::recognise(command, runner).map_err(|error| {
         Failure::usage(error.to_string())
-            .with_hint("Evenkeel knows pytest and cargo test, also behind a wrapper (uv run pytest, python -m pytest); a runner of your own goes with --runner protocol")
+            .with_hint("Evenkeel knows pytest and cargo test, also behind a wrapper (uv run pytest, python -m pytest); a command that writes JUnit goes with --runner command, a runner of your own with --runner protocol")
     })
 }
 

@@ -222,8 +222,6 @@ fn units_come_from_a_command_or_a_file_and_go_by_file_or_variable() {
         "environment=UNIT={unit}",
         "--with",
         "environment=OUT={junit}",
-        "--with",
-        "results=none/*.xml",
     ];
     suite.run(&options, &by_variable).exits(0);
     assert_eq!(suite.report().total("passed"), 2);

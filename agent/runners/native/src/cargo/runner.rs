@@ -58,18 +58,6 @@ pub(super) async fn serve(command: Vec<String>) -> Result<(), RunnerError> {
         harness.notes.extend(options.notes.iter().cloned());
         run_wide = options.run_wide.clone();
     }
-    conversation.say(&Event::Hello {
-        protocol: PROTOCOL,
-        runner: "cargo",
-        framework: "cargo test",
-        language: "Rust",
-        pid: std::process::id(),
-        at: conversation.at(Instant::now()),
-        can: &["list", "revoke", "batch"],
-        notes: &harness.notes,
-        run_wide: &run_wide,
-        closing: true,
-    });
     let Some(found) = found else {
         let refused = Refused::new(
             Refusal::Usage,
@@ -89,6 +77,18 @@ pub(super) async fn serve(command: Vec<String>) -> Result<(), RunnerError> {
         )
         .await;
     }
+    conversation.say(&Event::Hello {
+        protocol: PROTOCOL,
+        runner: "cargo",
+        framework: "cargo test",
+        language: "Rust",
+        pid: std::process::id(),
+        at: conversation.at(Instant::now()),
+        can: &["list", "revoke", "batch"],
+        notes: &harness.notes,
+        run_wide: &run_wide,
+        closing: true,
+    });
     let mut runner = Runner {
         command,
         found,

@@ -25,6 +25,17 @@ const WORDS: usize = 96 << 10;
 
 pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
     let mut conversation = Conversation::connect().await?;
+    let text = std::env::var("EVENKEEL_WITH").ok();
+    let settings = Settings::parse(text.as_deref()).and_then(|settings| {
+        let values = settings.environment.iter().map(|(_, value)| value);
+        let all: Vec<String> = template.iter().chain(values).cloned().collect();
+        template::check(&all, !settings.results.is_empty())?;
+        Ok(settings)
+    });
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(message) => return refuse(conversation, &message).await,
+    };
     conversation.say(&Event::Hello {
         protocol: PROTOCOL,
         runner: "command",
@@ -37,15 +48,6 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
         run_wide: &RunWide::default(),
         closing: true,
     });
-    let text = std::env::var("EVENKEEL_WITH").ok();
-    let settings = Settings::parse(text.as_deref()).and_then(|settings| {
-        template::check(&template, !settings.results.is_empty())?;
-        Ok(settings)
-    });
-    let settings = match settings {
-        Ok(settings) => settings,
-        Err(message) => return refuse(conversation, &message).await,
-    };
     let directory = std::env::current_dir().unwrap_or_default();
     let socket = PathBuf::from(std::env::var_os(crate::cargo::SOCKET).unwrap_or_default());
     let mut place = socket.into_os_string();
