@@ -393,6 +393,42 @@ fn a_test_past_its_deadline_is_ended_with_what_it_printed() {
     suite.nothing_stays();
 }
 
+/// rustdoc compiles what it can together, runs and sums that up, and goes on with what has to be compiled alone.
+#[test]
+fn doctests_of_all_kinds_that_pass_are_green() {
+    let kinds = [
+        "",
+        "compile_fail",
+        "should_panic",
+        "standalone_crate",
+        "no_run",
+        "ignore",
+    ];
+    let bodies = [
+        "assert!(true);",
+        "let x: u8 = \"a\";",
+        "panic!();",
+        "assert!(true);",
+        "loop {}",
+        "no",
+    ];
+    let mut source = String::new();
+    for (kind, body) in kinds.iter().zip(bodies) {
+        source.push_str(&format!("//! ```{kind}\n//! {body}\n//! ```\n"));
+    }
+    for edition in ["2021", "2024"] {
+        let manifest =
+            format!("[package]\nname = \"docs\"\nversion = \"0.1.0\"\nedition = \"{edition}\"\n");
+        let suite = Suite::with(&[("Cargo.toml", &manifest), ("src/lib.rs", &source)]);
+        let expected = plain(&suite, &[], &[]);
+        assert_eq!(expected.len(), 6);
+        for options in [&["-j", "1"][..], &["-j", "2"], &["-j", "2", "--isolate"]] {
+            suite.run(options, &cargo(&[])).exits(0);
+            assert_eq!(ours(&suite), expected, "{edition} {options:?}");
+        }
+    }
+}
+
 #[test]
 fn a_package_without_tests_ran_nothing() {
     let suite = Suite::with(&[

@@ -232,7 +232,12 @@ impl Dispatcher {
         if !ready || self.waiting.is_empty() || !self.is_free(slot) {
             return Vec::new();
         }
-        let share = self.level(now) - now;
+        // Every slot that has nothing yet is going to pay for a start, this one too.
+        let slots = self.slots.len() as u64;
+        let empty = self.slots.values();
+        let empty = empty.filter(|slot| slot.running.is_none() && slot.queued.is_empty());
+        let starts = Micros(startup.0 * empty.count() as u64 / slots.max(1));
+        let share = (self.level(now) - now) + starts - startup;
         let guessed = self.waiting_guessed > self.waiting_known;
         let alone = self.slots.len() == 1;
         let budget = if guessed && !alone {
@@ -242,7 +247,8 @@ impl Dispatcher {
         } else {
             Micros(share.0 * 3 / 4)
         };
-        let mut room = budget.max(Micros(startup.0 * WORTH_A_START));
+        let worth = Micros(startup.0 * WORTH_A_START);
+        let mut room = budget.max(worth.min(share));
         let mut taken = Micros::ZERO;
         let mut chosen: Vec<(Micros, std::cmp::Reverse<u32>)> = Vec::new();
         for &entry in self.waiting.iter().rev() {

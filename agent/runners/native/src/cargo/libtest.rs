@@ -38,6 +38,14 @@ pub(super) struct Tally {
     pub ignored: usize,
 }
 
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+}
+
 impl Tally {
     fn of(&mut self, outcome: Outcome) -> &mut usize {
         match outcome {
@@ -81,6 +89,8 @@ pub(super) struct Reader {
     /// Bytes that were left out of the middle of `text`.
     left_out: usize,
     counted: Tally,
+    /// What was summed up before the last test: rustdoc runs what it could compile together, sums up, and goes on with the rest.
+    summed: Tally,
     /// A backtrace has been printed.
     backtraced: bool,
 }
@@ -99,6 +109,7 @@ impl Reader {
             searched: 0,
             left_out: 0,
             counted: Tally::default(),
+            summed: Tally::default(),
             backtraced: false,
         }
     }
@@ -194,6 +205,7 @@ impl Reader {
         let result = match outcome(segment) {
             Some((outcome, message, printed)) => {
                 *self.counted.of(outcome) += 1;
+                self.summed += sums(&segment[printed..]).unwrap_or_default();
                 let output = self.readable(&segment[..printed]);
                 match outcome {
                     Outcome::Failed | Outcome::Error => failed(output, running.panics),
@@ -226,12 +238,13 @@ impl Reader {
 
     /// The binary has ended, and all that it printed was fed.
     pub(super) fn finish(mut self, at: Instant, seen: &mut Vec<Seen>) -> Left {
-        let sums = sums(&self.text);
+        let mut sums = None;
         let mut said = String::new();
         let mut broken = None;
         match self.running.take() {
-            Some(running) => match sums.and_then(|sums| self.last_segment(sums)) {
-                Some(end) => {
+            Some(running) => match self.last_segment() {
+                Some((end, summed)) => {
+                    sums = Some(summed);
                     let segment = self.text[..end].to_vec();
                     let ended = self.end(&running, &segment, at);
                     seen.push(ended);
@@ -254,9 +267,9 @@ impl Reader {
         }
     }
 
-    /// Where the last test's own lines end: before a summing up that follows an outcome. A test may print that, too; then the
-    /// one counts that makes the binary's sums come out.
-    fn last_segment(&self, sums: Tally) -> Option<usize> {
+    /// Where the last test's own lines end, before a summing up that follows an outcome, and all that the binary has summed up. A
+    /// test may print that, too; then the one counts that makes the sums come out.
+    fn last_segment(&self) -> Option<(usize, Tally)> {
         let sections = [&b"\n\nfailures:\n"[..], b"\n\ntest result: "];
         let mut ends: Vec<usize> = Vec::new();
         for section in sections {
@@ -267,14 +280,19 @@ impl Reader {
             }
         }
         ends.sort_unstable();
+        let summed = |end: usize| {
+            let mut summed = self.summed;
+            summed += sums(&self.text[end..])?;
+            Some((end, summed))
+        };
         let comes_out = |&end: &usize| {
             let mut counted = self.counted;
             let (outcome, ..) = outcome(&self.text[..end])?;
             *counted.of(outcome) += 1;
-            (counted == sums).then_some(end)
+            summed(end).filter(|(_, summed)| counted == *summed)
         };
         let found = ends.iter().find_map(comes_out);
-        found.or_else(|| ends.last().copied())
+        found.or_else(|| ends.iter().rev().find_map(|&end| summed(end)))
     }
 
     fn readable(&self, text: &[u8]) -> String {
@@ -374,16 +392,22 @@ fn outcome_of_line(line: &[u8], first: bool) -> Option<(Outcome, String, usize)>
     None
 }
 
-/// The sums of `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 10 filtered out; finished in 0.00s`.
+/// The sums of each `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 10 filtered out; finished in 0.00s`, together.
 fn sums(text: &[u8]) -> Option<Tally> {
-    const RESULT: &[u8] = b"test result: ";
-    let at = text
-        .windows(RESULT.len())
-        .rposition(|window| window == RESULT)?;
-    let line = text[at + RESULT.len()..]
-        .split(|&byte| byte == b'\n')
-        .next()?;
-    let line = std::str::from_utf8(line).ok()?;
+    let mut all = None;
+    for line in text.split(|&byte| byte == b'\n') {
+        let line = line.strip_prefix(b"test result: ");
+        let sums = line
+            .and_then(|line| std::str::from_utf8(line).ok())
+            .and_then(sums_of_line);
+        if let Some(sums) = sums {
+            *all.get_or_insert_with(Tally::default) += sums;
+        }
+    }
+    all
+}
+
+fn sums_of_line(line: &str) -> Option<Tally> {
     let count = |what: &str| -> Option<usize> {
         let counts = line.split(['.', ';']).map(str::trim);
         let count = counts.filter_map(|part| part.strip_suffix(what)).next()?;
@@ -481,6 +505,25 @@ mod tests {
         assert_eq!((case, output.as_str()), (1, "goodbye\nok\n"));
         assert_eq!(left.unstarted, [2]);
         assert_eq!(left.sums, None);
+    }
+
+    #[test]
+    fn a_binary_may_sum_up_more_than_once() {
+        let text = "running 1 test\ntest a::one ... ok\n\n\
+            test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s\n\n\n\
+            running 2 tests\ntest a::two - compile fail ... ok\ntest b ... FAILED\n\n\
+            failures:\n\nfailures:\n    b\n\n\
+            test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\n\
+            all doctests ran in 0.40s\n";
+        for size in [1, 13, 4096] {
+            let (ended, left) = read(text, size);
+            let outcomes: Vec<Outcome> = ended.iter().map(|ended| ended.1).collect();
+            assert_eq!(
+                outcomes,
+                [Outcome::Passed, Outcome::Passed, Outcome::Failed]
+            );
+            assert_eq!(left.sums, Some(left.counted));
+        }
     }
 
     #[test]
