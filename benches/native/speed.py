@@ -82,7 +82,7 @@ def suites(work):
     short = {"tests/many.rs": sleeping([1] * MANY)}
     several = {f"tests/part{number}.rs": sleeping([10] * 20 + [400]) for number in range(6)}
     return [
-        Suite("jiff", "jiff 0.2.15, unit tests", crate(work, "jiff", "0.2.15"), ("--lib",), "short"),
+        Suite("regex-syntax", "regex-syntax 0.8.8, unit tests", crate(work, "regex-syntax", "0.8.8"), ("--lib",), "one"),
         Suite("many", f"{MANY} tests of a millisecond in one binary", generated(work, "many", short), ("--test", "many"), "short"),
         Suite("memchr", "memchr 2.7.6, unit tests", crate(work, "memchr", "2.7.6"), ("--lib",), "one"),
         Suite("several", "6 binaries, each 20 tests of 10 ms and one of 400 ms", generated(work, "several", several), ("--tests",), "several"),

@@ -73,6 +73,10 @@ impl Suite {
         command.env("TMPDIR", self.root.join("tmp"));
         command.env("XDG_CACHE_HOME", self.root.join("cache"));
         command.env("PYTHONDONTWRITEBYTECODE", "1");
+        // What a suite builds belongs into its own directory.
+        for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "RUSTFLAGS"] {
+            command.env_remove(name);
+        }
         for name in ["PYTEST_ADDOPTS", "PYTHONHASHSEED", "PYTHONPATH", "NO_COLOR"] {
             command.env_remove(name);
         }
