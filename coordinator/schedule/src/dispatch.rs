@@ -240,7 +240,7 @@ impl Dispatcher {
         let share = (self.level(now) - now) + starts - startup;
         let guessed = self.waiting_guessed > self.waiting_known;
         let alone = self.slots.len() == 1;
-        let budget = if guessed && !alone {
+        let budget = if guessed && !alone && startup == Micros::ZERO {
             Micros(share.0 / 2)
         } else if alone || share <= Micros(startup.0 * SHORT) {
             share

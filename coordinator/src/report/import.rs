@@ -7,6 +7,7 @@ use evenkeel_schedule::Micros;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How a framework's units and cases are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub fn import(path: &Path, naming: Naming, root: &Path) -> std::io::Result<Impor
         root,
         known: HashMap::new(),
     };
-    let mut suites: BTreeMap<String, (Micros, Micros)> = BTreeMap::new();
+    // Of each suite with a time: the unit that all its cases belong to, if they belong to one, and what they took.
+    let mut suites: BTreeMap<(String, Duration), (Option<String>, Micros)> = BTreeMap::new();
     let summary = read(file, |within, case| {
         let took = case.time.map(|time| Micros(time.as_micros() as u64));
         let found = took.zip(address(naming, within, &case, &mut files));
@@ -48,10 +50,13 @@ pub fn import(path: &Path, naming: Naming, root: &Path) -> std::io::Result<Impor
             useless += 1;
             return;
         };
-        if let Some(time) = within.last().and_then(|suite| suite.time) {
-            let (all, inside) = suites.entry(unit.clone()).or_default();
-            *all = Micros(time.as_micros() as u64);
+        if let Some((suite, time)) = within.last().and_then(|suite| Some((suite, suite.time?))) {
+            let entry = suites.entry((suite.name.clone(), time));
+            let (owner, inside) = entry.or_insert_with(|| (Some(unit.clone()), Micros::ZERO));
             *inside += took;
+            if owner.as_ref().is_some_and(|owner| *owner != unit) {
+                *owner = None;
+            }
         }
         cases.push(CaseTime {
             unit,
@@ -69,7 +74,9 @@ pub fn import(path: &Path, naming: Naming, root: &Path) -> std::io::Result<Impor
     let setup = match naming {
         Naming::Files => suites
             .into_iter()
-            .map(|(unit, (all, inside))| (unit, all - inside))
+            .filter_map(|((_, all), (owner, inside))| {
+                Some((owner?, Micros(all.as_micros() as u64) - inside))
+            })
             .collect(),
         Naming::Pytest | Naming::Cargo => BTreeMap::new(),
     };

@@ -83,6 +83,9 @@ impl Run {
         let Some(work) = self.live_work(shard, lease) else {
             return;
         };
+        if self.shards[shard as usize].bundles {
+            self.startup = self.startup.max(setup);
+        }
         let open = self.open_cases(lease);
         self.end_lease_with(
             shard,

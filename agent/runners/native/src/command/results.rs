@@ -45,7 +45,8 @@ pub(super) fn collect(
                 continue;
             }
         };
-        let mut suite_times: BTreeMap<(String, String), Duration> = BTreeMap::new();
+        // Of each suite with a time the unit that all its cases belong to; none where they belong to several.
+        let mut suites: BTreeMap<(String, Duration), Option<String>> = BTreeMap::new();
         let summary = read(file, |within, case| {
             let Some(unit) = owners.of(within, &case) else {
                 let stray = results
@@ -54,14 +55,18 @@ pub(super) fn collect(
                 stray.1 += 1;
                 return;
             };
-            let suite = within.last();
-            if let Some((suite, time)) = suite.and_then(|suite| Some((suite, suite.time?))) {
-                suite_times.insert((unit.clone(), suite.name.clone()), time);
+            if let Some((suite, time)) = within.last().and_then(|suite| Some((suite, suite.time?)))
+            {
+                let owner = suites.entry((suite.name.clone(), time));
+                let owner = owner.or_insert_with(|| Some(unit.clone()));
+                if owner.as_ref().is_some_and(|owner| *owner != unit) {
+                    *owner = None;
+                }
             }
             results.units.entry(unit).or_default().cases.push(case);
         });
-        for ((unit, _), time) in suite_times {
-            if let Some(reported) = results.units.get_mut(&unit) {
+        for ((_, time), owner) in suites {
+            if let Some(reported) = owner.and_then(|unit| results.units.get_mut(&unit)) {
                 reported.time += time;
             }
         }
@@ -207,6 +212,22 @@ mod tests {
         assert_eq!(found, expected);
         // With one unit there is no question.
         assert_eq!(owner(&["a"], None, text), vec![Some("a".to_owned()); 5]);
+    }
+
+    #[test]
+    fn a_suites_time_is_a_units_only_where_it_holds_nothing_else() {
+        let path =
+            std::env::temp_dir().join(format!("evenkeel-results-{}.xml", std::process::id()));
+        let text = r#"<testsuites>
+            <testsuite name="all" time="9"><testcase name="1" file="a" time="1"/><testcase name="2" file="b" time="2"/></testsuite>
+            <testsuite name="own" time="4"><testcase name="3" file="a" time="1"/></testsuite>
+        </testsuites>"#;
+        std::fs::write(&path, text).expect("a file can be written");
+        let units = ["a", "b"].map(str::to_owned);
+        let results = collect(std::slice::from_ref(&path), &units, None, Path::new("/srv"));
+        std::fs::remove_file(&path).ok();
+        let seconds = ["a", "b"].map(|unit| results.units[unit].time.as_secs());
+        assert_eq!(seconds, [4, 2]);
     }
 
     #[test]
