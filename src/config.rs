@@ -126,7 +126,7 @@ fn timeout<'de, D: serde::Deserializer<'de>>(
 }
 
 /// The file in a directory or the nearest above it, with where it was found.
-pub fn find(directory: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
+fn find(directory: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
     let Some(path) = directory
         .ancestors()
         .map(|above| above.join(FILE))
@@ -139,6 +139,55 @@ pub fn find(directory: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
     })?;
     let config = toml::from_str(&text).map_err(|error| explain(&path, &text, &error))?;
     Ok(Some((path, config)))
+}
+
+/// Where a suite runs, what is configured for it, and where its records are.
+pub struct Place {
+    /// The directory that was named, or the current one.
+    pub root: PathBuf,
+    /// The configuration, with the path of its file.
+    pub found: Option<(PathBuf, Config)>,
+    /// The file's directory, or the root.
+    pub home: PathBuf,
+    pub state: PathBuf,
+}
+
+impl Place {
+    pub fn find(root: Option<&Path>, state: Option<&Path>) -> Result<Place, Failure> {
+        let here = std::env::current_dir().map_err(|error| {
+            Failure::usage("the current directory is not there any more").caused_by(error)
+        })?;
+        let no_directory =
+            |root: &Path| Failure::usage(format!("--root {} is no directory", root.display()));
+        let root = match root {
+            Some(root) => {
+                let whole = here.join(root).canonicalize();
+                whole.map_err(|error| no_directory(root).caused_by(error))?
+            }
+            None => here.clone(),
+        };
+        if !root.is_dir() {
+            return Err(no_directory(&root));
+        }
+        let found = find(&root)?;
+        let home = found.as_ref().and_then(|(path, _)| path.parent());
+        let home = home.unwrap_or(&root).to_owned();
+        Ok(Place {
+            state: state.map_or_else(|| home.join(".evenkeel"), |state| here.join(state)),
+            root,
+            found,
+            home,
+        })
+    }
+
+    /// The project's name: as it is configured, else as the checkout tells.
+    pub fn project(&self) -> String {
+        let configured = self
+            .found
+            .as_ref()
+            .and_then(|(_, config)| config.project.clone());
+        configured.unwrap_or_else(|| crate::project::name(&self.home))
+    }
 }
 
 /// The line, what is wrong with it, and what was probably meant.

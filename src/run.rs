@@ -1,7 +1,7 @@
 //! `evenkeel run`: submit a suite, watch it, fetch the reports, exit with the verdict.
 
 use crate::cli::{Collect, RunArgs};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Place};
 use crate::connect::{self, Address, Local};
 use crate::events::EventWriter;
 use crate::exit::{Exit, Failure};
@@ -138,29 +138,9 @@ async fn conduct(
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, Failure> {
-    let here = std::env::current_dir().map_err(|error| {
-        Failure::usage("the current directory is not there any more").caused_by(error)
-    })?;
-    let root = match &args.root {
-        Some(root) => here.join(root).canonicalize().map_err(|error| {
-            Failure::usage(format!("--root {} is no directory", root.display())).caused_by(error)
-        })?,
-        None => here.clone(),
-    };
-    if !root.is_dir() {
-        return Err(Failure::usage(format!(
-            "--root {} is no directory",
-            root.display()
-        )));
-    }
-    let found = config::find(&root)?;
-    let home = found
-        .as_ref()
-        .and_then(|(path, _)| path.parent())
-        .unwrap_or(&root)
-        .to_owned();
+    let place = Place::find(args.root.as_deref(), args.state.as_deref())?;
     let (suite, slots) = if args.command.is_empty() {
-        let (path, config) = found.as_ref().ok_or_else(|| {
+        let (path, config) = place.found.as_ref().ok_or_else(|| {
             Failure::usage(format!(
                 "no command was given, and there is no {} here or above",
                 config::FILE
@@ -169,21 +149,15 @@ fn plan(args: &RunArgs) -> Result<Plan, Failure> {
                 "give the framework's command behind --, for example: evenkeel run -- pytest tests",
             )
         })?;
-        suite_of_file(args, path, config, &home)?
+        suite_of_file(args, path, config, &place.home)?
     } else {
-        (suite_of_command(args, &root)?, args.slots)
+        (suite_of_command(args, &place.root)?, args.slots)
     };
-    let project = found
-        .and_then(|(_, config)| config.project)
-        .unwrap_or_else(|| project::name(&home));
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     Ok(Plan {
         suite,
-        project,
-        state: args
-            .state
-            .as_ref()
-            .map_or_else(|| home.join(".evenkeel"), |state| here.join(state)),
+        project: place.project(),
+        state: place.state,
         slots: slots.unwrap_or_else(cores),
     })
 }

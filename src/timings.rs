@@ -1,9 +1,8 @@
 //! `evenkeel timings`: durations from elsewhere, and what is recorded.
 
 use crate::cli::{ImportArgs, OfSuite, TimesArgs, Timings, TimingsArgs};
-use crate::config;
+use crate::config::Place;
 use crate::exit::{Exit, Failure};
-use crate::project;
 use crate::run::store_failure;
 use evenkeel_coordinator::report::{Imported, Naming, import};
 use evenkeel_coordinator::store::{CaseTime, Store, UnitTimes, samples_from};
@@ -20,36 +19,18 @@ pub async fn timings(args: TimingsArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// Where the durations of a suite are kept, and under which names.
-struct Place {
-    root: PathBuf,
-    state: PathBuf,
-    project: String,
+/// Which suite's durations are meant.
+struct Meant {
+    place: Place,
     suite: Option<String>,
+    /// The framework of the suite, and the directory that it runs in.
     runner: Option<String>,
+    directory: PathBuf,
 }
 
-fn place(of: &OfSuite) -> Result<Place, Failure> {
-    let here = std::env::current_dir().map_err(|error| {
-        Failure::usage("the current directory is not there any more").caused_by(error)
-    })?;
-    let root = match &of.root {
-        Some(root) => here.join(root).canonicalize().map_err(|error| {
-            Failure::usage(format!("--root {} is no directory", root.display())).caused_by(error)
-        })?,
-        None => here.clone(),
-    };
-    let found = config::find(&root)?;
-    let home = found
-        .as_ref()
-        .and_then(|(path, _)| path.parent())
-        .unwrap_or(&root)
-        .to_owned();
-    let state = match &of.state {
-        Some(state) => here.join(state),
-        None => home.join(".evenkeel"),
-    };
-    let suites = found.as_ref().map(|(_, config)| &config.suite);
+fn meant(of: &OfSuite) -> Result<Meant, Failure> {
+    let place = Place::find(of.root.as_deref(), of.state.as_deref())?;
+    let suites = place.found.as_ref().map(|(_, config)| &config.suite);
     let configured = suites.and_then(|suites| {
         let wanted = of.suite.as_ref();
         let mut fitting = suites
@@ -63,22 +44,24 @@ fn place(of: &OfSuite) -> Result<Place, Failure> {
         let framework = evenkeel_agent::recognise(&suite.command.list(), &runner).ok()?;
         Some(framework.name().to_owned())
     });
-    let directory = configured.and_then(|(_, suite)| suite.directory.clone());
+    let directory = configured.map(|(_, suite)| match &suite.directory {
+        Some(directory) => place.home.join(directory),
+        None => place.home.clone(),
+    });
     let suite = of.suite.clone();
     let suite = suite.or_else(|| configured.map(|(name, _)| name.clone()));
-    let project = found.and_then(|(_, config)| config.project);
-    Ok(Place {
-        root: directory.map_or(root, |directory| home.join(directory)),
-        state,
-        project: project.unwrap_or_else(|| project::name(&home)),
+    Ok(Meant {
+        directory: directory.unwrap_or_else(|| place.root.clone()),
         suite,
         runner,
+        place,
     })
 }
 
 async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
-    let place = place(&args.of)?;
-    let suite = place.suite.clone().ok_or_else(|| {
+    let meant = meant(&args.of)?;
+    let (project, suite) = (meant.place.project(), meant.suite.clone());
+    let suite = suite.ok_or_else(|| {
         Failure::usage("which suite are these durations of?").with_hint(
             "name it: --suite pytest or --suite cargo for a suite whose command is given to `evenkeel run`, else its name in evenkeel.toml",
         )
@@ -86,14 +69,14 @@ async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
     let runner = args
         .runner
         .as_ref()
-        .or(place.runner.as_ref())
+        .or(meant.runner.as_ref())
         .unwrap_or(&suite);
     let naming = match runner.as_str() {
         "pytest" => Naming::Pytest,
         "cargo" => Naming::Cargo,
         _ => Naming::Files,
     };
-    let root = place.root.clone();
+    let root = meant.directory.clone();
     let files = args.files.clone();
     let read = tokio::task::spawn_blocking(move || {
         let read = files.par_iter().map(|path| {
@@ -140,14 +123,16 @@ async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
             ),
         );
     }
-    let samples = samples_from(&place.project, &suite, &cases, &setup);
+    let samples = samples_from(&project, &suite, &cases, &setup);
     let units = samples.len();
-    let store = Store::open(&place.state).await.map_err(store_failure)?;
+    let store = Store::open(&meant.place.state)
+        .await
+        .map_err(store_failure)?;
     store.import(samples).await.map_err(store_failure)?;
     eprintln!(
         "imported {} tests in {units} units of suite {suite}, project {}",
         cases.len(),
-        place.project
+        project
     );
     Ok(if damaged {
         Exit::Incomplete
@@ -157,30 +142,28 @@ async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
 }
 
 async fn recorded(args: &TimesArgs) -> Result<Vec<UnitTimes>, Failure> {
-    let place = place(&args.of)?;
-    let state = crate::show::state_directory(Some(place.state))?;
+    let meant = meant(&args.of)?;
+    let project = meant.place.project();
+    let state = crate::show::state_directory(Some(meant.place.state))?;
     let store = Store::read(&state).await.map_err(store_failure)?;
-    let suites = store.suites(&place.project).await.map_err(store_failure)?;
-    let suite = match place.suite {
+    let suites = store.suites(&project).await.map_err(store_failure)?;
+    let suite = match meant.suite {
         Some(suite) => suite,
         None if suites.len() == 1 => suites[0].clone(),
         None => {
             let names = suites.join(", ");
             return Err(Failure::usage(format!(
                 "project {} has durations of several suites or of none",
-                place.project
+                project
             ))
             .with_hint(format!("name one with --suite: {names}")));
         }
     };
-    let times = store
-        .times(&place.project, &suite)
-        .await
-        .map_err(store_failure)?;
+    let times = store.times(&project, &suite).await.map_err(store_failure)?;
     if times.is_empty() {
         let message = format!(
             "nothing is recorded of suite {suite} in project {}",
-            place.project
+            project
         );
         return Err(Failure::usage(message)
             .with_hint(format!("there is something of: {}", suites.join(", "))));

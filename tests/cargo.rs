@@ -187,6 +187,13 @@ fn demo() -> Suite {
     ])
 }
 
+/// A package with nothing but a library.
+fn package(name: &str, library: &str) -> Suite {
+    let manifest =
+        format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+    Suite::with(&[("Cargo.toml", &manifest), ("src/lib.rs", library)])
+}
+
 type Outcomes = BTreeMap<(String, String), u32>;
 
 fn count(outcomes: impl Iterator<Item = (String, String)>) -> Outcomes {
@@ -289,14 +296,9 @@ fn outcomes_are_those_of_cargo_test() {
 
 #[test]
 fn a_test_that_ends_its_process_is_an_error_and_its_neighbours_run() {
-    let suite = Suite::with(&[
-        (
-            "Cargo.toml",
-            "[package]\nname = \"crash\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
-        ),
-        (
-            "src/lib.rs",
-            r#"
+    let suite = package(
+        "crash",
+        r#"
             #[cfg(test)]
             mod tests {
                 #[test] fn a() {}
@@ -313,8 +315,7 @@ fn a_test_that_ends_its_process_is_an_error_and_its_neighbours_run() {
                 }
             }
             "#,
-        ),
-    ]);
+    );
     for options in [&["-j", "1"][..], &["-j", "3"]] {
         let ended = suite.run(options, &cargo(&["--lib"]));
         ended.exits(1);
@@ -335,13 +336,7 @@ fn a_test_that_ends_its_process_is_an_error_and_its_neighbours_run() {
 
 #[test]
 fn a_build_that_fails_is_red_and_no_test_failed() {
-    let suite = Suite::with(&[
-        (
-            "Cargo.toml",
-            "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
-        ),
-        ("src/lib.rs", "pub fn f() -> u8 { \"text\" }\n"),
-    ]);
+    let suite = package("broken", "pub fn f() -> u8 { \"text\" }\n");
     let ended = suite.run(&["-j", "2"], &cargo(&[]));
     ended.exits(5);
     assert!(
@@ -373,16 +368,10 @@ fn a_build_that_fails_is_red_and_no_test_failed() {
 
 #[test]
 fn a_test_past_its_deadline_is_ended_with_what_it_printed() {
-    let suite = Suite::with(&[
-        (
-            "Cargo.toml",
-            "[package]\nname = \"slow\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
-        ),
-        (
-            "src/lib.rs",
-            "#[test] fn a() {}\n#[test] fn b() { println!(\"so far\"); loop { std::thread::park() } }\n#[test] fn c() {}\n",
-        ),
-    ]);
+    let suite = package(
+        "slow",
+        "#[test] fn a() {}\n#[test] fn b() { println!(\"so far\"); loop { std::thread::park() } }\n#[test] fn c() {}\n",
+    );
     let ended = suite.run(&["-j", "1", "--timeout", "2s"], &cargo(&["--lib"]));
     ended.exits(1);
     let report = suite.report();
@@ -431,13 +420,7 @@ fn doctests_of_all_kinds_that_pass_are_green() {
 
 #[test]
 fn a_package_without_tests_ran_nothing() {
-    let suite = Suite::with(&[
-        (
-            "Cargo.toml",
-            "[package]\nname = \"none\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
-        ),
-        ("src/lib.rs", "pub fn f() {}\n"),
-    ]);
+    let suite = package("none", "pub fn f() {}\n");
     suite.run(&["-j", "2"], &cargo(&[])).exits(4);
 }
 

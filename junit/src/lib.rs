@@ -1,4 +1,4 @@
-//! JUnit XML: writes the merged report of a run.
+//! JUnit XML: writes the merged report of a run, and reads the reports of others.
 //!
 //! The crate owns the report's format and nothing of a run: it is given suites and cases through [`Source`] and hands
 //! bytes to any [`std::io::Write`]. It does not open files, read clocks, retry tests or decide a verdict.
@@ -18,10 +18,12 @@ mod fragment;
 mod model;
 mod read;
 mod text;
+mod times;
 mod trim;
 mod write;
 
 pub use fragment::FragmentError;
 pub use model::{Case, Counts, Fault, Outcome, Property, Rerun, RerunKind, Source, Suite, Totals};
 pub use read::{ReadCase, ReadOutcome, ReadSuite, Summary, read};
+pub use times::{SuiteTimes, Taken};
 pub use write::{WriteError, write};

@@ -2,7 +2,7 @@
 
 use crate::record::Outcome;
 use crate::store::CaseTime;
-use evenkeel_junit::{ReadCase, ReadOutcome, ReadSuite, Summary, read};
+use evenkeel_junit::{ReadCase, ReadOutcome, ReadSuite, SuiteTimes, Summary, read};
 use evenkeel_schedule::Micros;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -41,23 +41,15 @@ pub fn import(path: &Path, naming: Naming, root: &Path) -> std::io::Result<Impor
         root,
         known: HashMap::new(),
     };
-    // Of each suite with a time: the unit that all its cases belong to, if they belong to one, and what they took.
-    let mut suites: BTreeMap<(String, Duration), (Option<String>, Micros)> = BTreeMap::new();
+    let mut times = SuiteTimes::default();
     let summary = read(file, |within, case| {
-        let took = case.time.map(|time| Micros(time.as_micros() as u64));
+        let took = case.time.map(micros);
         let found = took.zip(address(naming, within, &case, &mut files));
         let Some((took, (unit, id))) = found else {
             useless += 1;
             return;
         };
-        if let Some((suite, time)) = within.last().and_then(|suite| Some((suite, suite.time?))) {
-            let entry = suites.entry((suite.name.clone(), time));
-            let (owner, inside) = entry.or_insert_with(|| (Some(unit.clone()), Micros::ZERO));
-            *inside += took;
-            if owner.as_ref().is_some_and(|owner| *owner != unit) {
-                *owner = None;
-            }
-        }
+        times.note(within, &unit, &case);
         cases.push(CaseTime {
             unit,
             id,
@@ -72,11 +64,10 @@ pub fn import(path: &Path, naming: Naming, root: &Path) -> std::io::Result<Impor
     });
     // A suite that is a unit tells what loading it takes; one that holds several units does not.
     let setup = match naming {
-        Naming::Files => suites
+        Naming::Files => times
+            .by_owner()
             .into_iter()
-            .filter_map(|((_, all), (owner, inside))| {
-                Some((owner?, Micros(all.as_micros() as u64) - inside))
-            })
+            .map(|(unit, taken)| (unit, micros(taken.suites.saturating_sub(taken.cases))))
             .collect(),
         Naming::Pytest | Naming::Cargo => BTreeMap::new(),
     };
@@ -87,6 +78,10 @@ pub fn import(path: &Path, naming: Naming, root: &Path) -> std::io::Result<Impor
         setup,
         useless,
     })
+}
+
+fn micros(time: Duration) -> Micros {
+    Micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Unit and id of a reported case, where they can be told.

@@ -153,6 +153,17 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// The case that stands for a unit as a whole.
+    pub(crate) fn whole(unit: &str) -> Case {
+        Case {
+            id: unit.to_owned(),
+            n: 0,
+            name: unit.to_owned(),
+            class: unit.to_owned(),
+            group: String::new(),
+        }
+    }
+
     pub(crate) fn key(&self) -> Key {
         Key {
             id: self.id.clone(),

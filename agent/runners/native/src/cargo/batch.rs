@@ -25,13 +25,14 @@ pub(super) struct Ran {
     pub objection: Option<Objection>,
 }
 
-/// Runs tests of a binary that speaks libtest's format: each one's position and name.
+/// Runs tests of a binary that speaks libtest's format: each one's position and name. `others` may run beside them.
 pub(super) async fn run(
     conversation: &mut Conversation,
     abort: &mut Abort,
     command: Command,
     unit: &str,
     tests: &[(usize, String)],
+    others: &[&str],
 ) -> Result<Ran, RunnerError> {
     let began = Instant::now();
     let cases: Vec<usize> = tests.iter().map(|&(case, _)| case).collect();
@@ -51,6 +52,7 @@ pub(super) async fn run(
     };
     let reader = std::cell::RefCell::new(Reader::new(
         tests.iter().map(|(case, name)| (*case, name.as_str())),
+        others.iter().copied(),
     ));
     let mut first = None;
     let mut setup = Duration::ZERO;
@@ -108,7 +110,7 @@ pub(super) async fn run_whole(
 ) -> Result<(), RunnerError> {
     let began = Instant::now();
     conversation.start(case, conversation.at(began));
-    let output = std::cell::RefCell::new(Reader::new(std::iter::empty()));
+    let output = std::cell::RefCell::new(Reader::new(std::iter::empty(), std::iter::empty()));
     let mut took = |_: &mut Conversation, bytes: &[u8], at: Instant| {
         output.borrow_mut().feed(bytes, at, &mut Vec::new());
     };

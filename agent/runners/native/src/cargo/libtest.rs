@@ -71,7 +71,8 @@ pub(super) struct Left {
 }
 
 struct Running {
-    case: usize,
+    /// None: it was not asked for, and is only told from the others.
+    case: Option<usize>,
     started: Instant,
     panics: bool,
     /// When the first backtrace of this process was begun in it.
@@ -79,8 +80,8 @@ struct Running {
 }
 
 pub(super) struct Reader {
-    /// The tests that have not started, by name. A name may come more than once.
-    waiting: HashMap<String, VecDeque<usize>>,
+    /// The tests that have not started, by name. A name may come more than once; one without a position was not asked for.
+    waiting: HashMap<String, VecDeque<Option<usize>>>,
     running: Option<Running>,
     /// What was printed since the running test started.
     text: Vec<u8>,
@@ -96,10 +97,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads of these tests: each one's position and name.
-    pub(super) fn new<'a>(tests: impl Iterator<Item = (usize, &'a str)>) -> Reader {
-        let mut waiting: HashMap<String, VecDeque<usize>> = HashMap::new();
-        for (case, name) in tests {
+    /// Reads of these tests: each one's position and name. The others may run, too, where they could not be kept from it.
+    pub(super) fn new<'a>(
+        tests: impl Iterator<Item = (usize, &'a str)>,
+        others: impl Iterator<Item = &'a str>,
+    ) -> Reader {
+        let mut waiting: HashMap<String, VecDeque<Option<usize>>> = HashMap::new();
+        let tests = tests.map(|(case, name)| (Some(case), name));
+        for (case, name) in tests.chain(others.map(|name| (None, name))) {
             waiting.entry(name.to_owned()).or_default().push_back(case);
         }
         Reader {
@@ -129,8 +134,7 @@ impl Reader {
             };
             if let Some(running) = self.running.take() {
                 let segment = self.text[..begins].to_vec();
-                let ended = self.end(&running, &segment, at);
-                seen.push(ended);
+                seen.extend(self.end(&running, &segment, at));
             }
             self.text.drain(..dots + DOTS.len());
             self.searched = 0;
@@ -141,7 +145,7 @@ impl Reader {
                 panics,
                 backtrace: None,
             });
-            seen.push(Seen::Start { case, at });
+            seen.extend(case.map(|case| Seen::Start { case, at }));
             let rest = self.text.clone();
             self.note_backtrace(&rest, at);
         }
@@ -173,7 +177,7 @@ impl Reader {
     }
 
     /// Whether a test starts right before these dots: where its line begins, which one it is, and whether it should panic.
-    fn starts_before(&mut self, dots: usize) -> Option<(usize, usize, bool)> {
+    fn starts_before(&mut self, dots: usize) -> Option<(usize, Option<usize>, bool)> {
         const WORD: &[u8] = b"test ";
         let line = self.text[..dots]
             .iter()
@@ -201,7 +205,7 @@ impl Reader {
         None
     }
 
-    fn end(&mut self, running: &Running, segment: &[u8], at: Instant) -> Seen {
+    fn end(&mut self, running: &Running, segment: &[u8], at: Instant) -> Option<Seen> {
         let result = match outcome(segment) {
             Some((outcome, message, printed)) => {
                 *self.counted.of(outcome) += 1;
@@ -227,13 +231,13 @@ impl Reader {
             .backtrace
             .filter(|_| find(segment, b"stack backtrace:", 0).is_some());
         self.backtraced |= shown.is_some();
-        Seen::End {
-            case: running.case,
+        Some(Seen::End {
+            case: running.case?,
             started: running.started,
             at,
             setup: shown.map_or(Duration::ZERO, |since| at.saturating_duration_since(since)),
             result,
-        }
+        })
     }
 
     /// The binary has ended, and all that it printed was fed.
@@ -246,17 +250,16 @@ impl Reader {
                 Some((end, summed)) => {
                     sums = Some(summed);
                     let segment = self.text[..end].to_vec();
-                    let ended = self.end(&running, &segment, at);
-                    seen.push(ended);
+                    seen.extend(self.end(&running, &segment, at));
                 }
                 None => {
                     let output = self.readable(&self.text);
-                    broken = Some((running.case, running.started, output));
+                    broken = running.case.map(|case| (case, running.started, output));
                 }
             },
             None => said = self.readable(&self.text),
         }
-        let mut unstarted: Vec<usize> = self.waiting.into_values().flatten().collect();
+        let mut unstarted: Vec<usize> = self.waiting.into_values().flatten().flatten().collect();
         unstarted.sort_unstable();
         Left {
             unstarted,
@@ -441,7 +444,7 @@ mod tests {
 
     /// Feeds a text in pieces of this size; what was seen and what is left.
     fn read(text: &str, size: usize) -> (Vec<(usize, Outcome, String)>, Left) {
-        let mut reader = Reader::new(NAMES.iter().copied().enumerate());
+        let mut reader = Reader::new(NAMES.iter().copied().enumerate(), ["beside"].into_iter());
         let mut seen = Vec::new();
         let now = Instant::now();
         for piece in text.as_bytes().chunks(size) {
@@ -524,6 +527,25 @@ mod tests {
             );
             assert_eq!(left.sums, Some(left.counted));
         }
+    }
+
+    /// Its outcome must not be taken for that of the test before it.
+    #[test]
+    fn a_test_that_was_not_asked_for_is_told_from_the_others() {
+        let text = "running 4 tests\ntest a::one ... FAILED\ntest beside ... ok\ntest a::two ... ok\ntest b ... ok\n\n\
+            failures:\n\nfailures:\n    a::one\n\n\
+            test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
+        let (ended, left) = read(text, 11);
+        let outcomes: Vec<(usize, Outcome)> =
+            ended.iter().map(|ended| (ended.0, ended.1)).collect();
+        let passed = Outcome::Passed;
+        assert_eq!(outcomes, [(0, Outcome::Failed), (1, passed), (2, passed)]);
+        assert_eq!(left.sums, Some(left.counted));
+        let (ended, left) = read("test a::one ... ok\ntest beside ... dying", 11);
+        assert_eq!(
+            (ended.len(), left.broken, left.unstarted),
+            (1, None, vec![1, 2])
+        );
     }
 
     #[test]

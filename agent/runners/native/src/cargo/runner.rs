@@ -278,7 +278,7 @@ impl Runner {
         let names = match self.tests(number).await.clone() {
             Tests::Named(names) | Tests::Chosen { names, .. } => names,
             Tests::Whole => {
-                conversation.declare(lease, vec![whole(&target.unit)]);
+                conversation.declare(lease, vec![Case::whole(&target.unit)]);
                 for case in conversation.claim(1) {
                     let command = target.command(&target.harness);
                     batch::run_whole(conversation, &mut self.abort, command, case).await?;
@@ -358,8 +358,25 @@ impl Runner {
                 continue;
             }
             let command = command(target, known, names, &tests);
-            let ran =
-                batch::run(conversation, &mut self.abort, command, &target.unit, &tests).await?;
+            // rustdoc may run more than it was asked for.
+            let others: Vec<&str> = match target.speaks {
+                Speaks::Rustdoc => {
+                    let wanted: BTreeSet<&str> =
+                        tests.iter().map(|(_, name)| name.as_str()).collect();
+                    let names = names.iter().map(String::as_str);
+                    names.filter(|name| !wanted.contains(name)).collect()
+                }
+                _ => Vec::new(),
+            };
+            let ran = batch::run(
+                conversation,
+                &mut self.abort,
+                command,
+                &target.unit,
+                &tests,
+                &others,
+            )
+            .await?;
             setup.get_or_insert(ran.startup + ran.setup);
             self.paces.entry(number).or_default().learn(&ran);
             self.objections.extend(ran.objection);
@@ -519,20 +536,9 @@ fn cases(unit: &str, names: &[String]) -> Vec<Case> {
     cases
 }
 
-/// The one case of a unit that has no smaller ones.
-fn whole(unit: &str) -> Case {
-    Case {
-        id: unit.to_owned(),
-        n: 0,
-        name: unit.to_owned(),
-        class: unit.to_owned(),
-        group: String::new(),
-    }
-}
-
 /// A unit that cannot be loaded is one case that is an error.
 fn fail_unit(conversation: &mut Conversation, lease: &Lease, why: &str) {
-    conversation.declare(lease, vec![whole(&lease.unit)]);
+    conversation.declare(lease, vec![Case::whole(&lease.unit)]);
     for case in conversation.claim(1) {
         let at = conversation.at(Instant::now());
         conversation.start(case, at);

@@ -1,7 +1,7 @@
 //! What a report says of each unit.
 
-use evenkeel_junit::{ReadCase, ReadSuite, read};
-use std::collections::{BTreeMap, HashMap};
+use evenkeel_junit::{ReadCase, ReadSuite, SuiteTimes, read};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,8 +45,7 @@ pub(super) fn collect(
                 continue;
             }
         };
-        // Of each suite with a time the unit that all its cases belong to; none where they belong to several.
-        let mut suites: BTreeMap<(String, Duration), Option<String>> = BTreeMap::new();
+        let mut times = SuiteTimes::default();
         let summary = read(file, |within, case| {
             let Some(unit) = owners.of(within, &case) else {
                 let stray = results
@@ -55,19 +54,12 @@ pub(super) fn collect(
                 stray.1 += 1;
                 return;
             };
-            if let Some((suite, time)) = within.last().and_then(|suite| Some((suite, suite.time?)))
-            {
-                let owner = suites.entry((suite.name.clone(), time));
-                let owner = owner.or_insert_with(|| Some(unit.clone()));
-                if owner.as_ref().is_some_and(|owner| *owner != unit) {
-                    *owner = None;
-                }
-            }
+            times.note(within, &unit, &case);
             results.units.entry(unit).or_default().cases.push(case);
         });
-        for ((_, time), owner) in suites {
-            if let Some(reported) = owner.and_then(|unit| results.units.get_mut(&unit)) {
-                reported.time += time;
+        for (unit, taken) in times.by_owner() {
+            if let Some(reported) = results.units.get_mut(&unit) {
+                reported.time += taken.suites;
             }
         }
         if let Some(damage) = summary.damage {

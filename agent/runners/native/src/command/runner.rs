@@ -8,8 +8,7 @@ use crate::RunnerError;
 use crate::child::{Abort, Running, ending};
 use crate::conversation::{Conversation, Task};
 use crate::wire::{
-    Case, CaseResult, Event, Lease, Level, Objection, Outcome, Output, PROTOCOL, Refusal, RunWide,
-    Unit,
+    Case, CaseResult, Event, Lease, Level, Outcome, Output, PROTOCOL, Refusal, RunWide, Unit,
 };
 use evenkeel_junit::{ReadCase, ReadOutcome};
 use std::collections::{HashMap, VecDeque};
@@ -46,7 +45,7 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
         can: &["list", "revoke", "bundle"],
         notes: &[],
         run_wide: &RunWide::default(),
-        closing: true,
+        closing: false,
     });
     let directory = std::env::current_dir().unwrap_or_default();
     let socket = PathBuf::from(std::env::var_os(crate::cargo::SOCKET).unwrap_or_default());
@@ -62,7 +61,6 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
             .and_then(|limit| limit.parse().ok())
             .map(Duration::from_micros),
         abort: Abort::listen()?,
-        objections: Vec::new(),
         runs: 0,
         strays: false,
     };
@@ -78,7 +76,7 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
             }
             Task::Stop => {
                 std::fs::remove_dir_all(&runner.place).ok();
-                return conversation.bye(&runner.objections).await;
+                return conversation.bye(&[]).await;
             }
         }
     }
@@ -115,7 +113,6 @@ struct Runner {
     /// What a unit may take.
     limit: Option<Duration>,
     abort: Abort,
-    objections: Vec<Objection>,
     runs: u32,
     /// Cases could not be told apart by unit: each unit is run by itself.
     strays: bool,
@@ -184,10 +181,13 @@ impl Runner {
                 self.tell(conversation, &group[0], &ran, began);
                 continue;
             }
-            self.heed_strays(conversation, &mut ran);
+            self.heed_strays(conversation, &ran);
+            if !ran.can_be_trusted() {
+                // What a unit's tests are, and whether there were more, shows when it is run by itself.
+                ran.results.units.clear();
+            }
             let mut share = Share::of(&ran);
             let mut at = began;
-            let mut any_failed = false;
             for (number, lease) in group.iter().enumerate() {
                 if number > 0 {
                     conversation.begin(lease, at);
@@ -198,31 +198,22 @@ impl Runner {
                     let again = self.run(conversation, std::slice::from_ref(lease)).await?;
                     self.tell(conversation, lease, &again, at);
                     at = conversation.at(Instant::now());
-                    any_failed = true;
                     continue;
                 };
-                any_failed |= reported.cases.iter().any(|case| is_failure(case.outcome));
                 let setup = std::mem::take(&mut share.setup);
                 let cases = cases_of(&lease.unit, reported);
                 at = emit(conversation, lease, cases, (at + setup, share.scale));
                 conversation.close_at(at, setup);
             }
-            if !any_failed && let Err(how) = ran.good_end() {
-                self.objections.push(Objection {
-                    message: format!("the command failed although all its tests passed: {how}"),
-                    detail: ran.printed,
-                });
-            }
         }
         Ok(())
     }
 
-    /// Where a case could not be given to a unit, nothing of the report can be trusted to be of the unit that it looks like.
-    fn heed_strays(&mut self, conversation: &mut Conversation, ran: &mut Ran) {
-        let Some((stray, count)) = ran.results.stray.take() else {
+    /// Where a case could not be given to a unit, the next processes run one unit each.
+    fn heed_strays(&mut self, conversation: &mut Conversation, ran: &Ran) {
+        let Some((stray, count)) = &ran.results.stray else {
             return;
         };
-        ran.results.units.clear();
         self.strays = true;
         let text = format!(
             "{count} tests of a report belong to no unit that was run, such as that of {stray}; each unit is run by itself from now on (the setting match says how a test's unit is made)"
@@ -260,7 +251,7 @@ impl Runner {
                 detail: ran.printed.clone(),
                 ..CaseResult::new(Outcome::Error, message)
             };
-            cases.push((whole(&lease.unit), 0, result));
+            cases.push((Case::whole(&lease.unit), 0, result));
         }
         let at = emit(
             conversation,
@@ -396,6 +387,19 @@ impl Runner {
 }
 
 impl Ran {
+    /// Whether what several units reported is all of it, and theirs: every report was read to its end, every case has its unit, and the
+    /// command ended well, or in order because a test failed.
+    fn can_be_trusted(&self) -> bool {
+        let reported = self.results.units.values();
+        let mut cases = reported.flat_map(|reported| &reported.cases);
+        let in_order = match &self.status {
+            Ok(status) if status.success() => true,
+            Ok(status) => status.code().is_some() && cases.any(|case| is_failure(case.outcome)),
+            Err(_) => false,
+        };
+        in_order && self.results.damage.is_empty() && self.results.stray.is_none()
+    }
+
     /// How the command failed, if it did.
     fn good_end(&self) -> Result<(), String> {
         match &self.status {
@@ -506,17 +510,6 @@ fn first_line(text: &str) -> String {
         .find(|line| !line.is_empty())
         .unwrap_or_default()
         .to_owned()
-}
-
-/// The case that stands for a unit as a whole.
-fn whole(unit: &str) -> Case {
-    Case {
-        id: unit.to_owned(),
-        n: 0,
-        name: unit.to_owned(),
-        class: unit.to_owned(),
-        group: String::new(),
-    }
 }
 
 /// Declares and reports a unit's cases, from this time on and with times scaled so; when the last one ended is returned.
