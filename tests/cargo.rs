@@ -454,3 +454,117 @@ fn a_runner_of_the_users_own_starts_every_test() {
     suite.run(&["-j", "2"], &cargo(&[])).exits(0);
     assert_eq!(ours(&suite), expected);
 }
+
+/// A harness of its own is asked for its tests if it could understand; one that only looks as if is a test as a whole.
+#[test]
+fn harnesses_that_speak_and_harnesses_that_do_not() {
+    let manifest = "[package]\nname = \"own\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+        [[test]]\nname = \"speaks\"\nharness = false\n[[test]]\nname = \"silent\"\nharness = false\n";
+    let speaks = r#"
+        fn main() {
+            let words: Vec<String> = std::env::args().skip(1).collect();
+            let has = |word: &str| words.iter().any(|given| given == word);
+            if has("--list") {
+                assert!(has("terse"));
+                println!("one: test\ntwo: test");
+                return;
+            }
+            let mut failed = 0;
+            let run: Vec<&str> = ["one", "two"].into_iter().filter(|name| has(name) || !has("--exact")).collect();
+            for name in &run {
+                print!("test {name} ... ");
+                failed += u32::from(*name == "two");
+                println!("{}", if *name == "two" { "FAILED" } else { "ok" });
+            }
+            println!("\ntest result: x. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n", run.len() as u32 - failed);
+            std::process::exit(if failed > 0 { 101 } else { 0 });
+        }
+    "#;
+    // It knows the word, and no argument; it fails without a word.
+    let silent = "fn main() { let known = [\"terse\"]; std::process::exit(if known.len() == std::env::args().count() { 9 } else { 0 }); }\n";
+    let suite = Suite::with(&[
+        ("Cargo.toml", manifest),
+        ("src/lib.rs", ""),
+        ("tests/speaks.rs", speaks),
+        ("tests/silent.rs", silent),
+    ]);
+    for options in [&["-j", "1"][..], &["-j", "2", "--isolate"]] {
+        suite.run(options, &cargo(&[])).exits(1);
+        let report = suite.report();
+        assert_eq!(report.test("own::speaks one")["outcome"], "passed");
+        assert_eq!(report.test("own::speaks two")["outcome"], "failed");
+        report.blames("own::silent", "failed", &["status 9"]);
+        assert_eq!(report.tests().len(), 3, "{:#}", report.0["tests"]);
+        assert!(
+            report.0["framework"]["failed"]
+                .as_array()
+                .unwrap()
+                .is_empty()
+        );
+    }
+}
+
+/// Stands for `cargo nextest list`: it builds with Cargo and asks each binary for its tests through the runner that it is given.
+const NEXTEST: &str = r#"#!/usr/bin/env python3
+import json, os, subprocess, sys
+words = sys.argv[1:]
+assert words[:4] == ["nextest", "list", "--message-format", "json"], words
+runner = json.loads(words[words.index("--config") + 1].split("=", 1)[1])
+done = subprocess.run(["cargo", "test", "--no-run", "--message-format=json-render-diagnostics"], stdout=subprocess.PIPE, text=True)
+if done.returncode:
+    sys.exit(101)
+suites = {}
+for line in done.stdout.splitlines():
+    message = json.loads(line)
+    if message.get("executable") and message["profile"]["test"]:
+        def ask(*more):
+            listed = subprocess.run([*runner, message["executable"], "--list", "--format", "terse", *more], env=dict(os.environ, FROM_NEXTEST="yes"), check=True, stdout=subprocess.PIPE, text=True)
+            return [line.removesuffix(": test") for line in listed.stdout.splitlines() if line.endswith(": test")]
+        ignored = ask("--ignored")
+        def chosen(name):
+            if "left_out" in name:
+                return {"status": "mismatch", "reason": "expression"}
+            return {"status": "mismatch", "reason": "ignored"} if name in ignored else {"status": "matches"}
+        cases = {name: {"kind": "test", "ignored": name in ignored, "filter-match": chosen(name)} for name in ask()}
+        suites[message["target"]["name"]] = {"binary-path": message["executable"], "cwd": os.getcwd(), "testcases": cases}
+print(json.dumps({"rust-build-meta": {}, "test-count": 0, "rust-suites": suites}))
+"#;
+
+#[test]
+fn nextest_chooses_and_each_test_has_a_process() {
+    let suite = package(
+        "chosen",
+        r#"
+        #[test] fn one() { assert_eq!(std::env::var("NEXTEST").as_deref(), Ok("1")); std::fs::write(format!("pid-{}", std::process::id()), "").unwrap(); }
+        #[test] fn two() { assert_eq!(std::env::var("FROM_NEXTEST").as_deref(), Ok("yes")); std::fs::write(format!("pid-{}", std::process::id()), "").unwrap(); }
+        #[test] fn fails() { assert_eq!(std::env::var("NEXTEST_TEST_NAME").as_deref(), Ok("x")); }
+        #[test] #[ignore] fn ignored() { panic!() }
+        #[test] fn left_out() { panic!() }
+        "#,
+    );
+    suite.write("bin/cargo-nextest", NEXTEST);
+    let path = suite.root.join("bin/cargo-nextest");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!(
+        "{}:{}",
+        suite.root.join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let nextest = ["cargo", "nextest", "run", "-j4"];
+    let run = |code: i32| {
+        let mut command = suite.run_command(&["-j", "2"], &nextest);
+        command.env("PATH", &path);
+        let ended = suite.start(command).end();
+        ended.exits(code);
+        ended
+    };
+    run(1).says(&["-j is not passed on"]);
+    let report = suite.report();
+    let outcome = |name: &str| report.test(&format!("chosen {name}"))["outcome"].clone();
+    let outcomes = ["one", "two", "fails", "ignored"].map(outcome);
+    assert_eq!(outcomes, ["passed", "passed", "failed", "skipped"]);
+    assert_eq!(report.tests().len(), 4);
+    assert_eq!(suite.files("pid-"), 2);
+    suite.write("src/lib.rs", "fn f() -> u8 { \"text\" }\n");
+    run(5).says(&["the build failed"]);
+}

@@ -192,6 +192,61 @@ fn a_unit_past_its_deadline_is_ended_and_its_neighbours_run() {
     suite.nothing_stays();
 }
 
+/// What hangs is not the shell that was started but what that started.
+#[test]
+fn what_a_hung_command_started_goes_with_it() {
+    let suite = suite(&[("t/a.txt", "one hangs 0\n"), ("t/b.txt", "two passed 0\n")]);
+    let command = [
+        "sh",
+        "-c",
+        "python3 tool.py \"$@\"; true",
+        "-",
+        "{junit}",
+        "{unit}",
+    ];
+    let options = [
+        "-j",
+        "1",
+        "--timeout",
+        "1s",
+        "--runner",
+        "command",
+        "--with",
+        "units=t/*.txt",
+    ];
+    let mut running = suite.start_run(&options, &command);
+    // While the second unit runs, or behind it, nothing of the first is left.
+    running.until("the second unit", || {
+        suite.read("starts").lines().count() == 2
+    });
+    let left = suite.processes();
+    let hung = left
+        .values()
+        .filter(|words| words.starts_with("python3") && words.contains("t/a.txt"));
+    assert_eq!(hung.count(), 0, "{left:?}");
+    running.end().exits(1);
+    assert_eq!(suite.report().total("passed"), 1);
+}
+
+/// What is queued behind the first process of a bundle is given back.
+#[test]
+fn a_limit_of_failures_stops_what_has_not_begun() {
+    let files: Vec<(String, String)> = (0..12)
+        .map(|number| (format!("t/{number:02}.txt"), "bad failed 0\n".to_owned()))
+        .collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(path, text)| (&**path, &**text))
+        .collect();
+    let suite = suite(&files);
+    let options = ["-j", "1", "--max-fail", "1", "--with", "together=2"];
+    run(&suite, &options).exits(1).says(&["--max-fail 1"]);
+    let starts = suite.read("starts").lines().count();
+    assert!(starts <= 2, "{starts} processes for a limit of one failure");
+    assert!(suite.report().total("not_run") >= 8);
+    suite.nothing_stays();
+}
+
 #[test]
 fn tests_that_cannot_be_told_apart_are_run_unit_by_unit() {
     let suite = suite(&[
@@ -290,7 +345,7 @@ fn what_is_set_wrong_is_said() {
         let options = [&["--runner", "command"], options].concat();
         suite.run(&options, command).exits(2).says(&[said, "hint:"]);
     }
-    // No unit at all is nothing that ran.
+    // A second pattern adds to the first; no unit at all is nothing that ran.
     run(&suite, &["--with", "units=absent/*"]).exits(0);
     let none = ["--runner", "command", "--with", "units=absent/*"];
     suite.run(&none, &COMMAND).exits(4);

@@ -225,7 +225,10 @@ impl Live {
                     shown: false,
                 });
                 self.ordinal += 1;
-                self.deadline = context.deadline.map(|limit| clock::instant(at) + limit);
+                self.deadline = context
+                    .deadline
+                    .filter(|_| !self.can_bundle)
+                    .map(|limit| clock::instant(at) + limit);
                 self.pace.started(at);
                 if case > 0 {
                     self.extend_grant(case + 1);

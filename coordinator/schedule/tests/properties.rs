@@ -261,10 +261,10 @@ proptest! {
         let longest = weights.iter().max().copied().unwrap_or_default();
         let starts = startup * bundles.div_ceil(u64::from(slots)) + startup;
         prop_assert!(end <= total / u64::from(slots) + longest + starts, "{end}: {total} {longest} {bundles}");
-        if startup > 0 {
-            // A bundle but the last of each slot is worth its start.
-            let worth = total / (2 * startup) + 2 * u64::from(slots);
-            prop_assert!(bundles <= worth + weights.len() as u64 / 2, "{bundles} for {total} at {startup}");
+        // A bundle but the last ones of each slot is worth its start.
+        if let Some(worth) = total.checked_div(startup) {
+            let most = worth + 3 * u64::from(slots);
+            prop_assert!(bundles <= most, "{bundles} for {total} at {startup}");
         }
     }
 }

@@ -39,6 +39,15 @@ impl Run {
                 let is_alone =
                     |work: &u32| matches!(self.works[*work as usize].part, Part::Alone(_));
                 let (alone, together): (Vec<u32>, Vec<u32>) = works.into_iter().partition(is_alone);
+                // What was decided meanwhile is not handed out, and must not be the last of a bundle.
+                let (together, decided): (Vec<u32>, Vec<u32>) =
+                    together.into_iter().partition(|work| {
+                        matches!(self.works[*work as usize].part, Part::Rest)
+                            || !self.open_of(*work).is_empty()
+                    });
+                for work in decided {
+                    self.lease(now, shard, work, false);
+                }
                 let last = together.len().saturating_sub(1);
                 for (at, work) in together.into_iter().enumerate() {
                     self.lease(now, shard, work, at < last);

@@ -101,8 +101,16 @@ impl Running {
         }
     }
 
-    /// Ends it and whatever of its output nobody wants any more.
-    pub(crate) async fn kill(&mut self) {
+    /// Ends it and all that it started, where it leads a process group of its own.
+    pub(crate) async fn kill_group(&mut self) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|pid| libc::pid_t::try_from(pid).ok())
+        {
+            // SAFETY: a signal to the group that this process was started as the leader of, and has not been waited for.
+            unsafe { libc::kill(-pid, libc::SIGKILL) };
+        }
         self.child.kill().await.ok();
     }
 

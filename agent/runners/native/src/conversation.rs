@@ -32,6 +32,8 @@ pub(crate) struct Conversation {
     tasks: VecDeque<Task>,
     /// Revokes of leases that are queued, each with the position from which on it is to be given back.
     early: Vec<(u64, usize)>,
+    /// The last lease of a bundle whose first have been taken was given back.
+    cut: bool,
     current: Option<Current>,
     origin: Instant,
 }
@@ -69,6 +71,7 @@ impl Conversation {
             out: Vec::new(),
             tasks: VecDeque::new(),
             early: Vec::new(),
+            cut: false,
             current: None,
             origin: Instant::now(),
         })
@@ -110,6 +113,31 @@ impl Conversation {
         }
     }
 
+    /// The next lease of the bundle that has been begun to be taken, which stays queued; none where there is no more of it.
+    pub(crate) async fn next_of_bundle(&mut self) -> Result<Option<&Lease>, RunnerError> {
+        while self.tasks.is_empty() && !std::mem::take(&mut self.cut) {
+            self.flush().await?;
+            if !self.hear().await? {
+                break;
+            }
+        }
+        Ok(match self.tasks.front() {
+            Some(Task::Run(lease)) => Some(lease),
+            _ => None,
+        })
+    }
+
+    /// Takes the lease that is queued first.
+    pub(crate) fn take_run(&mut self) -> Option<Lease> {
+        match self.tasks.pop_front()? {
+            Task::Run(lease) => Some(lease),
+            other => {
+                self.tasks.push_front(other);
+                None
+            }
+        }
+    }
+
     /// Waits for an operation and takes it in; false once the agent is gone. May be dropped while it waits.
     pub(crate) async fn hear(&mut self) -> Result<bool, RunnerError> {
         let read = self.reader.read_until(b'\n', &mut self.line).await;
@@ -141,7 +169,14 @@ impl Conversation {
             .filter(|current| current.lease == lease);
         let (cases, all) = match (queued, current) {
             (Some(queued), _) if from == 0 => {
-                self.tasks.remove(queued);
+                if let Some(Task::Run(gone)) = self.tasks.remove(queued) {
+                    // The one before it is the last of the bundle now, whoever holds it.
+                    let before = queued.checked_sub(1).and_then(|at| self.tasks.get_mut(at));
+                    match before {
+                        Some(Task::Run(before)) => before.more &= gone.more,
+                        _ => self.cut |= !gone.more,
+                    }
+                }
                 (Vec::new(), true)
             }
             // What it has is not known before it is loaded.
@@ -175,7 +210,6 @@ impl Conversation {
     pub(crate) fn declare(&mut self, lease: &Lease, unit: Vec<Case>) {
         let named = |keys: &[Key]| -> HashSet<Key> { keys.iter().cloned().collect() };
         let (only, skip) = (named(&lease.only), named(&lease.skip));
-        let all = unit.len();
         let mut instead: Vec<Key> = unit.iter().take(INSTEAD).map(Case::key).collect();
         let cases: Vec<Case> = if only.is_empty() && skip.is_empty() {
             unit
@@ -186,7 +220,7 @@ impl Conversation {
             };
             unit.into_iter().filter(wanted).collect()
         };
-        if cases.len() == all || cases.len() >= only.len() {
+        if cases.len() >= only.len() {
             instead.clear();
         }
         let mut chunks = cases.chunks(CHUNK).peekable();

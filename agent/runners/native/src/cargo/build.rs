@@ -18,6 +18,9 @@ use tokio::process::Command;
 /// Of what Cargo says so much is kept for the report of a failure, bytes.
 const TAIL: usize = 256 << 10;
 
+/// nextest's exit status where the build failed.
+const UNBUILT: i32 = 101;
+
 /// Why there is nothing to run.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -131,6 +134,8 @@ pub(super) async fn build(
     }
     let status = child.wait().await.map_err(io("cargo's end"))?;
     if !status.success() {
+        // nextest keeps Cargo's messages to itself, and says by its status that the build failed.
+        built.failed |= found.tool == Tool::Nextest && status.code() == Some(UNBUILT);
         return Ok(Err(built.refusal(&said)));
     }
     let starts = std::fs::read_to_string(&starts).map_err(io("what Cargo started"))?;
@@ -172,12 +177,14 @@ fn chosen(
     for (unit, suite) in listing.rust_suites {
         let belong = suite.testcases.iter().filter(|(_, case)| case.belongs());
         let names: Vec<String> = belong.clone().map(|(name, _)| name.clone()).collect();
-        let Some(start) = starts.remove(&suite.binary_path) else {
-            continue;
-        };
         if names.is_empty() {
             continue;
         }
+        let start = starts.remove(&suite.binary_path).ok_or_else(|| {
+            let message = format!("nextest has tests of {unit} and did not start it to list them");
+            let hint = "a test binary that is started by other means cannot be run here";
+            Refused::new(Refusal::Broken, message, hint)
+        })?;
         let marked = |run: bool| {
             belong
                 .clone()
@@ -367,8 +374,10 @@ impl Artifact {
         let own = self.has_own_harness().unwrap_or(false);
         let knows_terse = || {
             std::fs::read(executable).is_ok_and(|bytes| {
+                // No other word in a program has these letters: but "intersection".
                 const FORMAT: &[u8] = b"terse";
-                bytes.windows(FORMAT.len()).any(|window| window == FORMAT)
+                let mut places = bytes.windows(FORMAT.len() + 1);
+                places.any(|place| place.starts_with(FORMAT) && place[FORMAT.len()] != b'c')
             })
         };
         match own {

@@ -62,6 +62,12 @@ impl Harness {
         [&self.common[..], &self.selection[..], &how[..]].concat()
     }
 
+    /// Lists whatever there is.
+    pub(super) fn listing_of_all(&self) -> Vec<String> {
+        let how = ["--list", "--format", "terse"].map(str::to_owned);
+        [&self.common[..], &how[..]].concat()
+    }
+
     /// Runs exactly the tests that are named behind it, one after the other, with all output as it comes.
     pub(super) fn exactly(&self) -> Vec<String> {
         let how = ["--exact"].map(str::to_owned);

@@ -56,7 +56,8 @@ pub(super) fn options(run: &[String]) -> Result<Options, Refused> {
         }
     }
     for name in UNSUPPORTED {
-        if take_value(&mut list, name).is_some() {
+        let given = |word: &String| word.split('=').next() == Some(name);
+        if list.iter().any(given) {
             let message = format!("{name} of nextest is not supported");
             return Err(Refused::new(Refusal::Unsupported, message, "leave it out"));
         }
@@ -69,11 +70,17 @@ pub(super) fn options(run: &[String]) -> Result<Options, Refused> {
     }
     for name in ["--test-threads", "--jobs", "-j"] {
         if take_value(&mut list, name).is_some() {
-            let note = format!(
-                "{name} is not passed on: each slot runs one test at a time, and --slots says how many slots there are"
-            );
-            options.notes.push(note);
+            options.notes.push(unused(name));
         }
+    }
+    let attached = |word: &String| {
+        let number = word.strip_prefix("-j");
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let before = list.len();
+    list.retain(|word| !attached(word));
+    if list.len() < before {
+        options.notes.push(unused("-j"));
     }
     for name in ["--no-capture", "--nocapture"] {
         options.run_wide.show_output |= take_flag(&mut list, name);
@@ -92,6 +99,12 @@ pub(super) fn options(run: &[String]) -> Result<Options, Refused> {
     }
     options.list = list;
     Ok(options)
+}
+
+fn unused(name: &str) -> String {
+    format!(
+        "{name} is not passed on: each slot runs one test at a time, and --slots says how many slots there are"
+    )
 }
 
 /// What `nextest list --message-format json` prints.
@@ -185,12 +198,14 @@ mod tests {
 
     #[test]
     fn what_only_a_run_knows_is_kept_from_the_listing() {
-        let line = "-p a --fail-fast --no-capture -E test(b) --test-threads 4 --status-level=all";
+        let line =
+            "-p a -j4 --fail-fast --no-capture -E test(b) --test-threads 4 --status-level=all";
         let options = options(&words(line)).expect("they are fine");
         assert_eq!(options.list, words("-p a -E test(b)"));
         assert_eq!(options.run_wide.max_fail, Some(1));
-        assert!(options.run_wide.show_output && options.notes.len() == 1);
+        assert!(options.run_wide.show_output && options.notes.len() == 2);
         assert!(super::options(&words("--retries 2")).is_err());
+        assert!(super::options(&words("--retries")).is_err());
         assert!(super::options(&words("--no-run")).is_err());
     }
 

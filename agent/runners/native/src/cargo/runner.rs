@@ -195,8 +195,15 @@ impl Runner {
                     listings.spawn(async move { (number, list_tests(&target).await) });
                 }
             }
-            if let Some(Ok((number, tests))) = listings.join_next().await {
-                self.keep(number, tests);
+            match listings.join_next().await {
+                Some(Ok((number, tests))) => self.keep(number, tests),
+                Some(Err(error)) => {
+                    return Err(RunnerError::Io {
+                        what: "a test binary could not be listed".to_owned(),
+                        source: std::io::Error::other(error),
+                    });
+                }
+                None => {}
             }
             // In Cargo's order, whatever is known first.
             let mut units = Vec::new();
@@ -557,16 +564,30 @@ async fn list_tests(target: &Target) -> Tests {
     if target.speaks == Speaks::Nothing {
         return Tests::Whole;
     }
-    let mut command = target.command(&target.harness().listing());
-    let output = match command.output().await {
+    let harness = target.harness();
+    let tests = ask(target, &harness.listing()).await;
+    if target.speaks != Speaks::Own {
+        return tests;
+    }
+    // A harness of its own that names no test may not have understood.
+    match tests {
+        Tests::Named(names) if !names.is_empty() => Tests::Named(names),
+        Tests::Named(none) => match ask(target, &harness.listing_of_all()).await {
+            Tests::Named(names) if !names.is_empty() => Tests::Named(none),
+            _ => Tests::Whole,
+        },
+        _ => Tests::Whole,
+    }
+}
+
+async fn ask(target: &Target, arguments: &[String]) -> Tests {
+    let output = match target.command(arguments).output().await {
         Ok(output) => output,
         Err(error) => return Tests::Unknown(format!("it cannot be started: {error}")),
     };
     let listing = String::from_utf8_lossy(&output.stdout);
-    let tests = tests_of_noisy(&listing, target.speaks);
-    match tests {
+    match tests_of_noisy(&listing, target.speaks) {
         Some(tests) if output.status.success() => Tests::Named(tests),
-        _ if target.speaks == Speaks::Own => Tests::Whole,
         _ => Tests::Unknown(unlisted(output.status, &output.stdout, &output.stderr)),
     }
 }

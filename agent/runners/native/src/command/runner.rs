@@ -11,7 +11,7 @@ use crate::wire::{
     Case, CaseResult, Event, Lease, Level, Outcome, Output, PROTOCOL, Refusal, RunWide, Unit,
 };
 use evenkeel_junit::{ReadCase, ReadOutcome};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -26,14 +26,20 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
     let mut conversation = Conversation::connect().await?;
     let text = std::env::var("EVENKEEL_WITH").ok();
     let settings = Settings::parse(text.as_deref()).and_then(|settings| {
-        let values = settings.environment.iter().map(|(_, value)| value);
-        let all: Vec<String> = template.iter().chain(values).cloned().collect();
-        template::check(&all, !settings.results.is_empty())?;
+        template::check(&holes(&template, &settings), !settings.results.is_empty())?;
         Ok(settings)
     });
-    let settings = match settings {
+    let mut settings = match settings {
         Ok(settings) => settings,
         Err(message) => return refuse(conversation, &message).await,
+    };
+    if template::takes_one(&holes(&template, &settings)) {
+        settings.together = 1;
+    }
+    // One that takes a unit at a time is given its next one as any other runner is.
+    let can: &[&str] = match settings.together {
+        1 => &["list", "revoke"],
+        _ => &["list", "revoke", "bundle"],
     };
     conversation.say(&Event::Hello {
         protocol: PROTOCOL,
@@ -42,7 +48,7 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
         language: "",
         pid: std::process::id(),
         at: conversation.at(Instant::now()),
-        can: &["list", "revoke", "bundle"],
+        can,
         notes: &[],
         run_wide: &RunWide::default(),
         closing: false,
@@ -71,8 +77,8 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
                 Err(message) => return refuse(conversation, &message).await,
             },
             Task::Run(lease) => {
-                let bundle = gather(&mut conversation, lease).await?;
-                runner.bundle(&mut conversation, bundle).await?;
+                let group = runner.gather(&mut conversation, lease).await?;
+                runner.group(&mut conversation, &group).await?;
             }
             Task::Stop => {
                 std::fs::remove_dir_all(&runner.place).ok();
@@ -92,16 +98,10 @@ async fn refuse(mut conversation: Conversation, message: &str) -> Result<(), Run
     conversation.flush().await
 }
 
-/// All leases that belong together.
-async fn gather(conversation: &mut Conversation, first: Lease) -> Result<Vec<Lease>, RunnerError> {
-    let mut bundle = vec![first];
-    while bundle.last().is_some_and(|lease| lease.more) {
-        match conversation.next_task().await? {
-            Task::Run(lease) => bundle.push(lease),
-            Task::List | Task::Stop => break,
-        }
-    }
-    Ok(bundle)
+/// The words of a command, and the values of its variables.
+fn holes(template: &[String], settings: &Settings) -> Vec<String> {
+    let values = settings.environment.iter().map(|(_, value)| value);
+    template.iter().chain(values).cloned().collect()
 }
 
 struct Runner {
@@ -148,63 +148,75 @@ impl Runner {
         }
     }
 
-    /// How many of these units one process takes.
-    fn together(&self, leases: &VecDeque<Lease>) -> usize {
-        let environment = self.settings.environment.iter();
-        let values: Vec<String> = environment.map(|(_, value)| value.clone()).collect();
-        if self.strays || template::takes_one(&self.template) || template::takes_one(&values) {
-            return 1;
+    /// As many leases of a bundle as one process takes. The others stay queued, so that they can still be given back.
+    async fn gather(
+        &self,
+        conversation: &mut Conversation,
+        first: Lease,
+    ) -> Result<Vec<Lease>, RunnerError> {
+        let most = if self.strays {
+            1
+        } else {
+            self.settings.together
+        };
+        let on_the_line = template::takes_words(&self.holes());
+        let mut bytes = first.unit.len() + 1;
+        let mut group = vec![first];
+        while group.len() < most && group.last().is_some_and(|lease| lease.more) {
+            let Some(next) = conversation.next_of_bundle().await? else {
+                break;
+            };
+            bytes += next.unit.len() + 1;
+            if on_the_line && bytes > WORDS {
+                break;
+            }
+            group.extend(conversation.take_run());
         }
-        let mut bytes = 0;
-        let fits = leases.iter().take_while(|lease| {
-            bytes += lease.unit.len() + 1;
-            bytes <= WORDS || !template::takes_words(&self.template)
-        });
-        fits.count().min(self.settings.together).max(1)
+        Ok(group)
     }
 
-    /// Runs units in as few processes as can be, and tells what became of them in their order.
-    async fn bundle(
+    /// Everything that may have holes.
+    fn holes(&self) -> Vec<String> {
+        holes(&self.template, &self.settings)
+    }
+
+    /// Runs units in one process, and tells what became of them in their order.
+    async fn group(
         &mut self,
         conversation: &mut Conversation,
-        leases: Vec<Lease>,
+        group: &[Lease],
     ) -> Result<(), RunnerError> {
-        let mut left: VecDeque<Lease> = leases.into();
-        while !left.is_empty() {
-            let count = self.together(&left);
-            let group: Vec<Lease> = left.drain(..count).collect();
-            let began = conversation.at(Instant::now());
-            conversation.begin(&group[0], began);
-            conversation.flush().await?;
-            let mut ran = self.run(conversation, &group).await?;
-            if group.len() == 1 {
-                self.tell(conversation, &group[0], &ran, began);
+        let began = conversation.at(Instant::now());
+        conversation.begin(&group[0], began);
+        conversation.flush().await?;
+        let mut ran = self.run(conversation, group).await?;
+        if group.len() == 1 {
+            self.tell(conversation, &group[0], &ran, began);
+            return Ok(());
+        }
+        self.heed_strays(conversation, &ran);
+        if !ran.can_be_trusted() {
+            // What a unit's tests are, and whether there were more, shows when it is run by itself.
+            ran.results.units.clear();
+        }
+        let mut share = Share::of(&ran);
+        let mut at = began;
+        for (number, lease) in group.iter().enumerate() {
+            if number > 0 {
+                conversation.begin(lease, at);
+            }
+            let Some(reported) = ran.results.units.remove(&lease.unit) else {
+                // Its process said nothing of it: by itself it shows why.
+                conversation.flush().await?;
+                let again = self.run(conversation, std::slice::from_ref(lease)).await?;
+                self.tell(conversation, lease, &again, at);
+                at = conversation.at(Instant::now());
                 continue;
-            }
-            self.heed_strays(conversation, &ran);
-            if !ran.can_be_trusted() {
-                // What a unit's tests are, and whether there were more, shows when it is run by itself.
-                ran.results.units.clear();
-            }
-            let mut share = Share::of(&ran);
-            let mut at = began;
-            for (number, lease) in group.iter().enumerate() {
-                if number > 0 {
-                    conversation.begin(lease, at);
-                }
-                let Some(reported) = ran.results.units.remove(&lease.unit) else {
-                    // Its process said nothing of it: by itself it shows why.
-                    conversation.flush().await?;
-                    let again = self.run(conversation, std::slice::from_ref(lease)).await?;
-                    self.tell(conversation, lease, &again, at);
-                    at = conversation.at(Instant::now());
-                    continue;
-                };
-                let setup = std::mem::take(&mut share.setup);
-                let cases = cases_of(&lease.unit, reported);
-                at = emit(conversation, lease, cases, (at + setup, share.scale));
-                conversation.close_at(at, setup);
-            }
+            };
+            let setup = std::mem::take(&mut share.setup);
+            let cases = cases_of(&lease.unit, reported);
+            at = emit(conversation, lease, cases, (at + setup, share.scale));
+            conversation.close_at(at, setup);
         }
         Ok(())
     }
@@ -251,7 +263,12 @@ impl Runner {
                 detail: ran.printed.clone(),
                 ..CaseResult::new(Outcome::Error, message)
             };
-            cases.push((Case::whole(&lease.unit), 0, result));
+            if lease.only.is_empty() {
+                cases.push((Case::whole(&lease.unit), 0, result));
+            } else {
+                // Only what was asked for can be told of.
+                cases.iter_mut().for_each(|case| case.2 = result.clone());
+            }
         }
         let at = emit(
             conversation,
@@ -293,6 +310,8 @@ impl Runner {
             .env_remove(crate::cargo::SOCKET)
             .env_remove("EVENKEEL_WITH")
             .stdin(Stdio::null())
+            // So that what it starts can be ended with it.
+            .process_group(0)
             .kill_on_drop(true);
         for (name, value) in &self.settings.environment {
             command.env(name, filling.fill(value));
@@ -317,7 +336,7 @@ impl Runner {
                         Ok(status) => Ok(status?),
                         Err(_) => {
                             overdue = true;
-                            running.kill().await;
+                            running.kill_group().await;
                             Err(format!(
                                 "it ran for longer than {:.1} s",
                                 limit.as_secs_f64()

@@ -45,6 +45,9 @@ pub(super) fn check(template: &[String], has_results: bool) -> Result<(), String
             rest = &rest[end + 1..];
         }
     }
+    if !["{unit}", "{units}", "{units_file}"].into_iter().any(has) {
+        return Err("the command does not take units: write {units}, {unit} or {units_file} where it takes what it is to run".to_owned());
+    }
     Ok(())
 }
 
@@ -121,11 +124,12 @@ mod tests {
     fn a_template_without_a_report_or_with_a_wrong_hole_is_refused() {
         assert!(check(&words("tool {units} {junit}"), false).is_ok());
         assert!(check(&words("tool {units}"), true).is_ok());
+        assert!(check(&words("tool {junit}"), false).is_err_and(|said| said.contains("{units}")));
         assert!(check(&words("tool {units}"), false).is_err_and(|said| said.contains("{junit}")));
         assert!(
             check(&words("tool {files} {junit}"), false)
                 .is_err_and(|said| said.contains("{files}"))
         );
-        assert!(check(&words("sh -c {print$1} {junit}"), false).is_ok());
+        assert!(check(&words("sh -c {print$1} {junit} {unit}"), false).is_ok());
     }
 }
