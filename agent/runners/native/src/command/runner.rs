@@ -195,7 +195,7 @@ impl Runner {
             return Ok(());
         }
         self.heed_strays(conversation, &ran);
-        if !ran.can_be_trusted() {
+        if !ran.can_be_trusted(group.len()) {
             // What a unit's tests are, and whether there were more, shows when it is run by itself.
             ran.results.units.clear();
         }
@@ -408,7 +408,7 @@ impl Runner {
 impl Ran {
     /// Whether what several units reported is all of it, and theirs: every report was read to its end, every case has its unit, and the
     /// command ended well, or in order because a test failed.
-    fn can_be_trusted(&self) -> bool {
+    fn can_be_trusted(&self, units: usize) -> bool {
         let reported = self.results.units.values();
         let mut cases = reported.flat_map(|reported| &reported.cases);
         let in_order = match &self.status {
@@ -416,7 +416,9 @@ impl Ran {
             Ok(status) => status.code().is_some() && cases.any(|case| is_failure(case.outcome)),
             Err(_) => false,
         };
-        in_order && self.results.damage.is_empty() && self.results.stray.is_none()
+        // One that says nothing of a unit did not come to its end, whatever its status.
+        let complete = self.results.units.len() == units;
+        in_order && complete && self.results.damage.is_empty() && self.results.stray.is_none()
     }
 
     /// How the command failed, if it did.
