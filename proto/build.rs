@@ -1,8 +1,11 @@
 use std::path::Path;
 
+const SUITE: &str = "evenkeel/suite/v1/suite.proto";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");
     let files = [
+        SUITE,
         "evenkeel/v1/agent.proto",
         "evenkeel/v1/runs.proto",
         "evenkeel/ledger/v1/ledger.proto",
@@ -10,9 +13,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in files {
         println!("cargo:rerun-if-changed={}", root.join(file).display());
     }
-    let descriptors = protox::compile(files, [root])?;
     tonic_prost_build::configure()
         .btree_map(".")
-        .compile_fds(descriptors)?;
+        .compile_fds(protox::compile([SUITE], [root])?)?;
+    // What both packages use is one type.
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .extern_path(".evenkeel.suite.v1", "crate::suite")
+        .compile_fds(protox::compile(files, [root])?)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::run::{
     CaseEnded, CaseKey, CaseText, Command, EndCause, Fact, FactBody, Farewell, InFlight,
     LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal, RefusedReason, RunningCase,
 };
-use evenkeel_proto::{ledger as l, v1};
+use evenkeel_proto::{ledger as l, suite::Suite, v1};
 use evenkeel_schedule::Micros;
 use v1::coordinator_message::Body as Out;
 use v1::fact::Body as In;
@@ -24,6 +24,8 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
         what: "the body of a fact",
     })? {
         In::ProcessStarted(started) => FactBody::ProcessStarted(ProcessStarted {
+            kind: started.kind,
+            took: Micros(started.took_us),
             incarnation: started.incarnation,
             pid: started.pid,
             argv: started.argv,
@@ -43,6 +45,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             show_output: started.show_output,
         }),
         In::ProcessRefused(refused) => FactBody::ProcessRefused(Refusal {
+            kind: refused.kind,
             reason: match refused.reason() {
                 v1::process_refused::Reason::Usage => RefusedReason::Usage,
                 v1::process_refused::Reason::Unsupported => RefusedReason::Unsupported,
@@ -61,6 +64,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
         }),
         In::ProcessEnded(ended) => FactBody::ProcessEnded(process_ended(ended)?),
         In::Listed(listed) => FactBody::Listed {
+            kind: listed.kind,
             units: listed
                 .units
                 .into_iter()
@@ -68,6 +72,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
                     name: unit.unit,
                     path: unit.path,
                     size: unit.size,
+                    suite: 0, // the run knows it by the kind
                 })
                 .collect(),
             more: listed.more,
@@ -167,6 +172,7 @@ fn process_ended(ended: v1::ProcessEnded) -> Result<ProcessEnded, WireError> {
         }
     };
     Ok(ProcessEnded {
+        kind: ended.kind,
         incarnation: ended.incarnation,
         cause,
         in_flight: ended.in_flight.map(|flight| InFlight {
@@ -305,7 +311,8 @@ pub(crate) fn notice(note: &l::Noted) -> Option<v1::Notice> {
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
     pub run: String,
-    pub suite: v1::Suite,
+    /// Every kind of process that the run may need.
+    pub kinds: Vec<Suite>,
     pub seed: u64,
     /// A slot that plays another run's shard carries that one's number and count.
     pub identity: Option<(u32, u32)>,
@@ -324,20 +331,21 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
                 .map_or((slots, 0), |(shard, slots)| (slots, shard));
             Out::OpenRun(v1::OpenRun {
                 run: opening.run.clone(),
-                suite: Some(opening.suite.clone()),
+                kinds: opening.kinds.clone(),
                 seed: opening.seed,
                 slots,
                 shards: shards
                     .into_iter()
-                    .map(|(slot, shard)| v1::SlotShard {
+                    .map(|(slot, shard, kind)| v1::SlotShard {
                         slot,
                         shard: shard + first,
+                        kind,
                     })
                     .collect(),
                 max_fail,
             })
         }
-        Command::List { slot } => Out::List(v1::List { slot }),
+        Command::List { slot, kind } => Out::List(v1::List { slot, kind }),
         Command::Lease(LeaseCommand {
             slot,
             lease,
@@ -349,7 +357,13 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             expected,
             shared,
             more,
+            kind,
+            limits,
         }) => Out::Lease(v1::Lease {
+            kind,
+            timeout_us: limits.timeout.unwrap_or_default().0,
+            slow_us: limits.slow.unwrap_or_default().0,
+            grace_us: limits.grace.unwrap_or_default().0,
             slot,
             lease,
             generation,
@@ -377,9 +391,11 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
         Command::Conclude { slot } => Out::Conclude(v1::Conclude { slot }),
         Command::Finish {
             slot,
+            kind,
             carried,
             more,
         } => Out::Finish(v1::Finish {
+            kind,
             more,
             slot,
             carried: carried

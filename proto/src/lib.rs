@@ -7,6 +7,12 @@ pub mod v1 {
     tonic::include_proto!("evenkeel.v1");
 }
 
+/// What is to be run and how, on the wire and in the ledger.
+pub mod suite {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("evenkeel.suite.v1");
+}
+
 /// The payloads of the ledger's rows.
 pub mod ledger {
     #![allow(clippy::all, missing_docs)]

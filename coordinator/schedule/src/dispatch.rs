@@ -3,9 +3,13 @@
 //! The dispatcher keeps a target T: when the run should end, from a plan over what is left. An asking slot takes the
 //! largest unit that should end on it by T. Units are handed out ahead of need, so that a slot finds its next one waiting
 //! when it ends one; the reserve shrinks as less is left, since what is handed out can no longer move.
+//!
+//! A unit may need a certain kind of process, which a slot that has another one has to start first; locks, which one slot
+//! holds at a time; or that nothing else runs. Units that need the same wait in one queue.
 
 use crate::Micros;
 use crate::plan::plan;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What a unit is expected to cost.
@@ -17,6 +21,24 @@ pub struct Weight {
     pub order: Micros,
     /// False: `expected` is a guess, to be scaled by how other guesses turned out.
     pub known: bool,
+}
+
+/// What else a unit needs in order to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needs {
+    /// The kind of process. A slot has one of one kind at a time.
+    pub kind: u32,
+    /// Locks that no other slot holds meanwhile, ascending.
+    pub locks: Box<[u32]>,
+    /// That nothing else runs meanwhile, on any slot.
+    pub exclusive: bool,
+}
+
+impl Needs {
+    /// Whether some other unit may have to wait for it, or it for another one, though slots are free.
+    pub fn is_constrained(&self) -> bool {
+        self.exclusive || !self.locks.is_empty()
+    }
 }
 
 /// Where units are short, this much time is kept in a slot's reserve.
@@ -36,6 +58,8 @@ const EARLY_SHARE: u64 = 4;
 struct Slot {
     /// It can run units now; until then it is counted on, and gets none.
     ready: bool,
+    /// The kind of process that it has or is going to have.
+    kind: u32,
     running: Option<(u32, Micros)>,
     /// What is known to be left of it: at that time, so much.
     left: Option<(Micros, Micros)>,
@@ -44,21 +68,56 @@ struct Slot {
     queued: VecDeque<u32>,
 }
 
+/// A unit that waits: by order; the number breaks ties.
+type Entry = (Micros, Reverse<u32>);
+
+/// Units that nobody has and that need the same.
+#[derive(Debug, Default)]
+struct Queue {
+    needs: Needs,
+    waiting: BTreeSet<Entry>,
+    /// What they should take: those of which something is known, and the others.
+    known: Micros,
+    guessed: Micros,
+}
+
 /// The state of one run's dispatch. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Dispatcher {
-    weights: BTreeMap<u32, Weight>,
-    /// Units that nobody has, by order; the number breaks ties.
-    waiting: BTreeSet<(Micros, std::cmp::Reverse<u32>)>,
-    /// What the waiting units should take: those of which something is known, and the others.
-    waiting_known: Micros,
-    waiting_guessed: Micros,
+    /// Of each unit that was put up, with its queue.
+    weights: BTreeMap<u32, (Weight, usize)>,
+    queues: Vec<Queue>,
+    waiting: usize,
     slots: BTreeMap<u32, Slot>,
+    /// Who holds a lock, by the lock's number.
+    holders: BTreeMap<u32, u32>,
+    /// The slot that runs what must run alone.
+    alone: Option<u32>,
+    /// Nothing runs, and everything is known: what must run alone may start.
+    quiet: bool,
+    /// What starting a process of a kind takes, as far as it has been seen.
+    starts: BTreeMap<u32, Micros>,
     target: Option<Micros>,
     changes: usize,
     /// Of units whose weight was a guess: guessed and observed time.
     guessed: Micros,
     observed: Micros,
+}
+
+impl Queue {
+    fn sum(&mut self, weight: Weight) -> &mut Micros {
+        if weight.known {
+            &mut self.known
+        } else {
+            &mut self.guessed
+        }
+    }
+
+    fn remove(&mut self, entry: Entry, weight: Weight) {
+        self.waiting.remove(&entry);
+        let sum = self.sum(weight);
+        *sum = *sum - weight.expected;
+    }
 }
 
 impl Dispatcher {
@@ -67,28 +126,69 @@ impl Dispatcher {
     }
 
     /// Puts a unit up for dispatch: a new one, or one that came back.
-    pub fn add(&mut self, unit: u32, weight: Weight) {
-        let fresh = self.waiting.insert((weight.order, std::cmp::Reverse(unit)));
+    pub fn add(&mut self, unit: u32, weight: Weight, needs: &Needs) {
+        let known = self.queues.iter().position(|queue| queue.needs == *needs);
+        let at = known.unwrap_or_else(|| {
+            self.queues.push(Queue {
+                needs: needs.clone(),
+                ..Queue::default()
+            });
+            self.queues.len() - 1
+        });
+        let queue = &mut self.queues[at];
+        let fresh = queue.waiting.insert((weight.order, Reverse(unit)));
         debug_assert!(fresh, "unit {unit} is waiting already");
-        *self.waiting_sum(weight) += weight.expected;
-        self.weights.insert(unit, weight);
+        *queue.sum(weight) += weight.expected;
+        self.waiting += 1;
+        self.weights.insert(unit, (weight, at));
         self.target = None;
     }
 
-    /// Takes every waiting unit back, in no particular order of importance.
-    pub fn drain(&mut self) -> Vec<u32> {
-        (self.waiting_known, self.waiting_guessed) = (Micros::ZERO, Micros::ZERO);
-        std::mem::take(&mut self.waiting)
-            .into_iter()
-            .map(|(_, unit)| unit.0)
-            .collect()
+    /// Takes back every waiting unit that `which` is true of, in no particular order of importance.
+    pub fn drain(&mut self, which: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut taken = Vec::new();
+        for queue in &mut self.queues {
+            let entries: Vec<Entry> = queue.waiting.iter().copied().collect();
+            for entry in entries.into_iter().filter(|entry| which(entry.1.0)) {
+                queue.remove(entry, self.weights[&entry.1.0].0);
+                taken.push(entry.1.0);
+            }
+        }
+        self.waiting -= taken.len();
+        self.target = None;
+        taken
     }
 
-    /// A slot that will be able to run units soon. It is counted on from now on, so that the slots that are ready before
-    /// it leave it its share.
-    pub fn expect(&mut self, slot: u32) {
-        self.slots.entry(slot).or_default();
+    /// A slot that will be able to run units soon, with a process of this kind. It is counted on from now on, so that the
+    /// slots that are ready before it leave it its share.
+    pub fn expect(&mut self, slot: u32, kind: u32) {
+        self.slots.entry(slot).or_default().kind = kind;
         self.target = None;
+    }
+
+    /// Starting a process of this kind took so long.
+    pub fn started(&mut self, kind: u32, took: Micros) {
+        let known = self.starts.entry(kind).or_default();
+        *known = took.max(*known);
+    }
+
+    /// What a slot that has a process of another kind pays for one of this.
+    pub fn start_of(&self, kind: u32) -> Micros {
+        self.starts.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// Who holds a lock from now on, if anybody.
+    pub fn hold(&mut self, lock: u32, holder: Option<u32>) {
+        match holder {
+            Some(slot) => self.holders.insert(lock, slot),
+            None => self.holders.remove(&lock),
+        };
+    }
+
+    /// Which slot runs what must run alone, if any; and whether nothing runs and everything is known, so that it may start.
+    pub fn isolate(&mut self, alone: Option<u32>, quiet: bool) {
+        self.alone = alone;
+        self.quiet = quiet;
     }
 
     /// A slot that can run units from now on.
@@ -108,6 +208,7 @@ impl Dispatcher {
         if let Some(slot) = self.slots.get_mut(&slot) {
             *slot = Slot {
                 ready: slot.ready,
+                kind: slot.kind,
                 ..Slot::default()
             };
         }
@@ -144,7 +245,8 @@ impl Dispatcher {
 
     /// The unit that comes first of those that wait, and what it should take.
     pub fn longest_waiting(&self) -> Option<(u32, Micros)> {
-        let &(_, unit) = self.waiting.last()?;
+        let longest = self.queues.iter().filter_map(|queue| queue.waiting.last());
+        let &(_, unit) = longest.max()?;
         Some((unit.0, self.expected(unit.0)))
     }
 
@@ -169,7 +271,7 @@ impl Dispatcher {
         {
             state.running = None;
             state.left = None;
-            if let Some(weight) = self.weights.get(&unit).filter(|weight| !weight.known) {
+            if let Some((weight, _)) = self.weights.get(&unit).filter(|(weight, _)| !weight.known) {
                 self.guessed += weight.expected;
                 self.observed += now - since;
             }
@@ -178,7 +280,114 @@ impl Dispatcher {
     }
 
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting > 0
+    }
+
+    /// Whether something waits that needs this kind of process, whoever may run it now.
+    pub fn is_waiting_for(&self, kind: u32) -> bool {
+        let mut queues = self.queues.iter();
+        queues.any(|queue| queue.needs.kind == kind && !queue.waiting.is_empty())
+    }
+
+    /// Whether something cannot run before this slot has ended what it has: because of a lock, or because it runs alone and
+    /// nothing else is left.
+    pub fn is_awaited(&self, slot: u32) -> bool {
+        let mut queues = self.queues.iter().filter(|queue| !queue.waiting.is_empty());
+        let holds = |lock: &u32| self.holders.get(lock) == Some(&slot);
+        queues
+            .clone()
+            .any(|queue| queue.needs.locks.iter().any(holds))
+            || self.waiting > 0 && queues.all(|queue| queue.needs.exclusive)
+    }
+
+    /// Whether a slot may run now what needs this.
+    fn may_run(&self, slot: u32, needs: &Needs) -> bool {
+        let free = |lock: &u32| self.holders.get(lock).is_none_or(|&holder| holder == slot);
+        let in_peace = match self.alone {
+            Some(alone) => alone == slot && needs.exclusive,
+            None if needs.exclusive => {
+                let mut others = self.queues.iter().filter(|queue| !queue.needs.exclusive);
+                self.quiet && others.all(|queue| queue.waiting.is_empty())
+            }
+            None => true,
+        };
+        in_peace && needs.locks.iter().all(free)
+    }
+
+    /// The queues of which a slot may run something now.
+    fn open_to(&self, slot: u32) -> impl Iterator<Item = (usize, &Queue)> + Clone {
+        let queues = self.queues.iter().enumerate();
+        queues
+            .filter(move |(_, queue)| !queue.waiting.is_empty() && self.may_run(slot, &queue.needs))
+    }
+
+    /// The kind of process that a slot should have for what it gets next; nothing where it can get nothing now.
+    ///
+    /// A slot stays with the kind that it has as long as something waits for that. Then it turns to the one of which there is
+    /// most for each slot, unless those that have it already would be through sooner than its process has started.
+    pub fn kind_for(&self, slot: u32) -> Option<u32> {
+        let state = self.slots.get(&slot).filter(|slot| slot.ready)?;
+        let mut open = self.open_to(slot);
+        if open.any(|(_, queue)| queue.needs.kind == state.kind) {
+            return Some(state.kind);
+        }
+        if !self.is_free(slot) {
+            return None;
+        }
+        let mut kinds: BTreeMap<u32, Micros> = BTreeMap::new();
+        for (_, queue) in self.open_to(slot) {
+            // What runs alone gains nothing from a second slot.
+            if queue.needs.exclusive && self.slots_of(queue.needs.kind) > 0 {
+                continue;
+            }
+            *kinds.entry(queue.needs.kind).or_default() += self.expected_of(queue);
+        }
+        let worth = kinds
+            .into_iter()
+            .filter(|&(kind, waiting)| self.is_worth_turning(kind, waiting))
+            .map(|(kind, waiting)| (waiting.0 / (self.slots_of(kind) + 1), Reverse(kind)));
+        worth.max().map(|(_, kind)| kind.0)
+    }
+
+    /// Whether a slot that has another kind of process should start one of this, where so much waits for it.
+    pub fn is_worth_turning(&self, kind: u32, waiting: Micros) -> bool {
+        match self.slots_of(kind) {
+            0 => true,
+            slots => Micros(waiting.0 / slots) > self.start_of(kind) + WORTH_TAKING,
+        }
+    }
+
+    /// Whether the slot has a process of this kind.
+    pub fn is_of(&self, slot: u32, kind: u32) -> bool {
+        self.slots.get(&slot).is_some_and(|slot| slot.kind == kind)
+    }
+
+    fn slots_of(&self, kind: u32) -> u64 {
+        let slots = self.slots.values();
+        slots.filter(|slot| slot.kind == kind).count() as u64
+    }
+
+    /// From now on the slot has a process of this kind.
+    pub fn turn(&mut self, slot: u32, kind: u32) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.kind = kind;
+        }
+    }
+
+    /// How much depends on an entry of a queue: units that need the same lock run one after the other, so that each of them
+    /// counts as long as all of them.
+    fn urgency(&self, queue: &Queue, entry: Entry) -> (Micros, Entry) {
+        let chains = queue.needs.locks.iter().map(|&lock| self.chain(lock));
+        (chains.max().unwrap_or_default().max(entry.0), entry)
+    }
+
+    /// What all that waits for a lock should take.
+    fn chain(&self, lock: u32) -> Micros {
+        let queues = self.queues.iter();
+        queues
+            .filter(|queue| queue.needs.locks.contains(&lock))
+            .map(|queue| self.expected_of(queue))
+            .sum()
     }
 
     /// Whether the slot holds nothing at all.
@@ -188,12 +397,13 @@ impl Dispatcher {
             .is_some_and(|slot| slot.running.is_none() && slot.queued.is_empty())
     }
 
-    /// The unit that `slot` should get now, if any. Call it again until it answers `None`, and after every fact.
+    /// The unit of its kind that `slot` should get now, if any. Call it again until it answers `None`, and after every fact.
     pub fn next(&mut self, slot: u32, now: Micros) -> Option<u32> {
         let state = self.slots.get(&slot).filter(|slot| slot.ready)?;
-        if self.waiting.is_empty() {
+        if self.waiting == 0 {
             return None;
         }
+        let kind = state.kind;
         let busy = state.running.is_some() || !state.queued.is_empty();
         let free = self.free_at(state, now);
         if busy && !self.wants_reserve(state, free - now) {
@@ -202,24 +412,34 @@ impl Dispatcher {
         let target = self.target(now);
         // The largest unit that ends here by the target; an idle slot is the first to be free, so it takes the largest
         // of all where none fits.
-        let fitting = self
-            .waiting
-            .range(..=(target - free, std::cmp::Reverse(0)))
-            .next_back()
-            .copied();
-        let chosen = match fitting {
-            Some(entry) => entry,
+        let chosen = match self.first_of(slot, kind, target - free) {
+            Some(chosen) => chosen,
             None if busy => return None,
-            None => self.waiting.last().copied()?,
+            None => self.first_of(slot, kind, Micros(u64::MAX))?,
         };
-        self.waiting.remove(&chosen);
-        let unit = chosen.1.0;
-        let weight = self.weights[&unit];
-        let sum = self.waiting_sum(weight);
-        *sum = *sum - weight.expected;
+        let (queue, entry) = chosen;
+        self.take(queue, entry);
+        self.slots.get_mut(&slot)?.queued.push_back(entry.1.0);
+        Some(entry.1.0)
+    }
+
+    /// What comes first of all that a slot may run now with a process of this kind and that takes no longer than `most`.
+    fn first_of(&self, slot: u32, kind: u32, most: Micros) -> Option<(usize, Entry)> {
+        let own = self
+            .open_to(slot)
+            .filter(|(_, queue)| queue.needs.kind == kind);
+        let firsts = own.filter_map(|(at, queue)| {
+            let entry = *queue.waiting.range(..=(most, Reverse(0))).next_back()?;
+            Some((self.urgency(queue, entry), at))
+        });
+        firsts.max().map(|((_, entry), at)| (at, entry))
+    }
+
+    /// Takes an entry out of its queue.
+    fn take(&mut self, queue: usize, entry: Entry) {
+        self.queues[queue].remove(entry, self.weights[&entry.1.0].0);
+        self.waiting -= 1;
         self.changes += 1;
-        self.slots.get_mut(&slot)?.queued.push_back(unit);
-        Some(unit)
     }
 
     /// Units for a slot that runs several at once and pays `startup` each time; nothing while it is busy, or where nothing waits.
@@ -228,17 +448,24 @@ impl Dispatcher {
     /// later ones can make up for estimates that were wrong; all of it where starting once more would cost more than that
     /// is worth or where there is no other slot, and less where nothing is known. The largest units first, each that still fits.
     pub fn bundle(&mut self, slot: u32, now: Micros, startup: Micros) -> Vec<u32> {
-        let ready = self.slots.get(&slot).is_some_and(|slot| slot.ready);
-        if !ready || self.waiting.is_empty() || !self.is_free(slot) {
+        let ready = self.slots.get(&slot).filter(|slot| slot.ready);
+        let Some(kind) = ready.map(|slot| slot.kind) else {
+            return Vec::new();
+        };
+        if !self.is_free(slot) {
             return Vec::new();
         }
+        // What is run together needs the same.
+        let Some((at, _)) = self.first_of(slot, kind, Micros(u64::MAX)) else {
+            return Vec::new();
+        };
         // Every slot that has nothing yet is going to pay for a start, this one too.
         let slots = self.slots.len() as u64;
         let empty = self.slots.values();
         let empty = empty.filter(|slot| slot.running.is_none() && slot.queued.is_empty());
         let starts = Micros(startup.0 * empty.count() as u64 / slots.max(1));
         let share = (self.level(now) - now) + starts - startup;
-        let guessed = self.waiting_guessed > self.waiting_known;
+        let guessed = self.queues[at].guessed > self.queues[at].known;
         let alone = self.slots.len() == 1;
         let budget = if guessed && !alone && startup == Micros::ZERO {
             Micros(share.0 / 2)
@@ -250,8 +477,8 @@ impl Dispatcher {
         let worth = Micros(startup.0 * WORTH_A_START);
         let mut room = budget.max(worth.min(share));
         let mut taken = Micros::ZERO;
-        let mut chosen: Vec<(Micros, std::cmp::Reverse<u32>)> = Vec::new();
-        for &entry in self.waiting.iter().rev() {
+        let mut chosen: Vec<Entry> = Vec::new();
+        for &entry in self.queues[at].waiting.iter().rev() {
             let expected = self.expected(entry.1.0);
             if chosen.is_empty() || expected <= room {
                 room = room - expected;
@@ -259,13 +486,9 @@ impl Dispatcher {
                 chosen.push(entry);
             }
         }
-        for entry in &chosen {
-            self.waiting.remove(entry);
-            let weight = self.weights[&entry.1.0];
-            let sum = self.waiting_sum(weight);
-            *sum = *sum - weight.expected;
+        for &entry in &chosen {
+            self.take(at, entry);
         }
-        self.changes += chosen.len();
         let units: Vec<u32> = chosen.into_iter().map(|(_, unit)| unit.0).collect();
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.queued.extend(&units);
@@ -275,14 +498,21 @@ impl Dispatcher {
     }
 
     /// The unit that waits last behind the longest one at work, where nobody else waits: worth taking back for a slot
-    /// that has nothing to do. Nothing where its turn comes soon anyway.
+    /// that has nothing to do. Nothing where its turn comes soon anyway, and nothing that could not run elsewhere.
     pub fn stranded(&self, now: Micros) -> Option<(u32, u32)> {
         let candidates = self.slots.iter().filter_map(|(slot, state)| {
             let wait = self.residue(state, now)?;
             let last = state.queued.back()?;
-            (wait >= WORTH_TAKING).then_some((wait, *slot, *last))
+            let bound = self.needs_of(*last)?.is_constrained();
+            (wait >= WORTH_TAKING && !bound).then_some((wait, *slot, *last))
         });
         candidates.max().map(|(_, slot, unit)| (slot, unit))
+    }
+
+    /// What a unit needs that was put up.
+    fn needs_of(&self, unit: u32) -> Option<&Needs> {
+        let (_, queue) = self.weights.get(&unit)?;
+        Some(&self.queues[*queue].needs)
     }
 
     /// Whether a slot has nothing while another one holds more than it can run, and could give.
@@ -307,7 +537,7 @@ impl Dispatcher {
 
     /// When `next` may answer differently for a busy slot although nothing happened; nothing where only facts matter.
     pub fn wake_at(&self, now: Micros) -> Option<Micros> {
-        if self.waiting.is_empty() {
+        if self.waiting == 0 {
             // Overdue units are looked at again from time to time, as long as an idle slot could take over.
             return self.is_uneven().then(|| now + WORTH_TAKING);
         }
@@ -336,20 +566,18 @@ impl Dispatcher {
             .max(Micros(total.0 / slots))
     }
 
-    fn waiting_sum(&mut self, weight: Weight) -> &mut Micros {
-        if weight.known {
-            &mut self.waiting_known
-        } else {
-            &mut self.waiting_guessed
-        }
+    fn waiting_expected(&self) -> Micros {
+        let queues = self.queues.iter();
+        queues.map(|queue| self.expected_of(queue)).sum()
     }
 
-    fn waiting_expected(&self) -> Micros {
-        let guessed = match self.waiting_guessed {
+    /// What all that waits in a queue should take.
+    fn expected_of(&self, queue: &Queue) -> Micros {
+        let guessed = match queue.guessed {
             Micros::ZERO => Micros::ZERO,
             guessed => self.scaled(guessed),
         };
-        self.waiting_known + guessed
+        queue.known + guessed
     }
 
     fn wants_reserve(&self, slot: &Slot, ahead: Micros) -> bool {
@@ -361,7 +589,7 @@ impl Dispatcher {
     }
 
     fn is_nearly_over(&self) -> bool {
-        self.waiting.len() <= 2 * self.slots.len().max(1)
+        self.waiting <= 2 * self.slots.len().max(1)
     }
 
     /// How long before it should need it a slot that is busy with its last unit gets its next one. What is given early cannot
@@ -371,7 +599,9 @@ impl Dispatcher {
             return AHEAD;
         }
         match slot.running.and_then(|(unit, _)| self.weights.get(&unit)) {
-            Some(weight) if weight.known => RESERVE.max(Micros(weight.expected.0 / EARLY_SHARE)),
+            Some((weight, _)) if weight.known => {
+                RESERVE.max(Micros(weight.expected.0 / EARLY_SHARE))
+            }
             _ => Micros(u64::MAX),
         }
     }
@@ -389,8 +619,8 @@ impl Dispatcher {
 
     fn expected(&self, unit: u32) -> Micros {
         match self.weights.get(&unit) {
-            Some(weight) if weight.known => weight.expected,
-            Some(weight) => self.scaled(weight.expected),
+            Some((weight, _)) if weight.known => weight.expected,
+            Some((weight, _)) => self.scaled(weight.expected),
             None => Micros::ZERO,
         }
     }
@@ -407,18 +637,25 @@ impl Dispatcher {
     /// The target is planned anew after a share of the units has moved: planning costs as much as sorting what is left.
     fn target(&mut self, now: Micros) -> Micros {
         if let Some(target) = self.target
-            && self.changes <= self.waiting.len() / 16
+            && self.changes <= self.waiting / 16
         {
             return target.max(now);
         }
-        let weights: Vec<Micros> = self.waiting.iter().map(|(order, _)| *order).collect();
+        let queues = self.queues.iter();
+        let weights: Vec<Micros> = queues
+            .flat_map(|queue| queue.waiting.iter().map(|(order, _)| *order))
+            .collect();
         let free: Vec<Micros> = self
             .slots
             .values()
             .map(|slot| self.free_at(slot, now))
             .collect();
         let latest = free.iter().copied().max().unwrap_or(now);
+        // What waits for one lock cannot be shared.
+        let chains = self.queues.iter().flat_map(|queue| &queue.needs.locks);
+        let chain = chains.map(|&lock| self.chain(lock)).max();
         let target = plan(&weights, &free).makespan.max(latest);
+        let target = target.max(now + chain.unwrap_or_default());
         self.target = Some(target);
         self.changes = 0;
         target

@@ -12,7 +12,7 @@ mod split;
 mod time;
 
 pub use bound::{Bound, SlotCapacity, lower_bound};
-pub use dispatch::{Dispatcher, Weight};
+pub use dispatch::{Dispatcher, Needs, Weight};
 pub use estimate::{Estimate, Sample, UnitFacts, estimate};
 pub use plan::{Plan, lpt, multifit, plan};
 pub use split::{Piece, Split, split};

@@ -1,7 +1,7 @@
 //! Properties of plans and dispatch: everything is placed exactly once, the same way each time, within proven bounds.
 
 use evenkeel_schedule::{
-    Dispatcher, Micros, SlotCapacity, Weight, lower_bound, lpt, multifit, plan,
+    Dispatcher, Micros, Needs, SlotCapacity, Weight, lower_bound, lpt, multifit, plan,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -138,11 +138,11 @@ fn play(weights: &[(u64, u64, bool)], slots: u32, losses: &[bool]) -> Played {
         }
     };
     for slot in 0..slots {
-        dispatcher.expect(slot);
+        dispatcher.expect(slot, 0);
         dispatcher.open(slot);
     }
     for unit in 0..weights.len() as u32 {
-        dispatcher.add(unit, weight(unit));
+        dispatcher.add(unit, weight(unit), &Needs::default());
     }
     let mut queues: BTreeMap<u32, Vec<u32>> = (0..slots).map(|slot| (slot, Vec::new())).collect();
     let mut running: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
@@ -189,7 +189,7 @@ fn play(weights: &[(u64, u64, bool)], slots: u32, losses: &[bool]) -> Played {
                 .into_iter()
                 .chain([unit])
             {
-                dispatcher.add(held, weight(held));
+                dispatcher.add(held, weight(held), &Needs::default());
             }
         } else {
             dispatcher.finished(slot, unit, Micros(now));
@@ -211,6 +211,7 @@ fn run_bundles(weights: &[u64], slots: u32, startup: u64, known: bool) -> (Vec<u
                 order: expected,
                 known,
             },
+            &Needs::default(),
         );
     }
     (0..slots).for_each(|slot| dispatcher.open(slot));

@@ -10,7 +10,7 @@ mod summary;
 pub use case::{Attempt, Case, CaseLabels, Outcome, TextRef, Verdict};
 pub use summary::{Longest, Schedule, ShardSummary, Totals};
 
-use evenkeel_proto::ledger as l;
+use evenkeel_proto::{ledger as l, suite::Suite};
 use evenkeel_schedule::Micros;
 use l::entry::Body;
 
@@ -51,6 +51,8 @@ pub struct Process {
 
 #[derive(Clone, Debug)]
 pub struct Unit {
+    /// Number of its suite.
+    pub suite: u32,
     pub name: Box<str>,
     pub path: Box<str>,
     pub size: u64,
@@ -130,7 +132,37 @@ pub struct Record {
     pub latest: Micros,
 }
 
+/// An opened run with its suites in their place, also where it was written before there could be several.
+fn with_suites(mut opened: l::RunOpened) -> l::RunOpened {
+    if opened.suites.is_empty() {
+        opened.suites.push(Suite {
+            name: std::mem::take(&mut opened.suite),
+            runner: std::mem::take(&mut opened.runner),
+            command: std::mem::take(&mut opened.command),
+            directory: std::mem::take(&mut opened.directory),
+            environment: std::mem::take(&mut opened.environment),
+            case_timeout_us: opened.case_timeout_us,
+            whole: opened.whole,
+            isolate: opened.isolate,
+            settings: std::mem::take(&mut opened.settings),
+            ..Suite::default()
+        });
+    }
+    opened
+}
+
 impl Record {
+    /// The suite that a unit belongs to.
+    pub fn suite_of(&self, unit: &Unit) -> &Suite {
+        &self.opened.suites[unit.suite as usize]
+    }
+
+    /// The names of all suites, for where one text stands for the run.
+    pub fn suites(&self) -> String {
+        let names = self.opened.suites.iter().map(|suite| suite.name.as_str());
+        names.collect::<Vec<&str>>().join(", ")
+    }
+
     pub fn lease(&self, lease: u64) -> Option<&Lease> {
         self.leases
             .get(usize::try_from(lease).ok()?.checked_sub(1)?)
@@ -165,6 +197,16 @@ impl Record {
             })
     }
 
+    fn check_suite(&self, suite: u32) -> Result<(), ApplyError> {
+        if (suite as usize) < self.opened.suites.len() {
+            return Ok(());
+        }
+        Err(ApplyError::Unknown {
+            what: "suite",
+            number: suite.into(),
+        })
+    }
+
     pub fn apply_batch(&mut self, batch: &l::Batch) -> Result<(), ApplyError> {
         self.latest = Micros(batch.at_us);
         batch.entries.iter().try_for_each(|entry| self.apply(entry))
@@ -172,7 +214,7 @@ impl Record {
 
     pub fn apply(&mut self, entry: &l::Entry) -> Result<(), ApplyError> {
         match entry.body.as_ref().ok_or(ApplyError::UnknownKind)? {
-            Body::RunOpened(opened) => self.opened = opened.clone(),
+            Body::RunOpened(opened) => self.opened = with_suites(opened.clone()),
             Body::AgentJoined(joined) => self.agents.push(Agent {
                 name: joined.name.clone(),
                 incarnation: joined.incarnation.clone(),
@@ -186,6 +228,7 @@ impl Record {
                 leases: Vec::new(),
             }),
             Body::ProcessStarted(started) => {
+                self.check_suite(started.suite)?;
                 let process = Process {
                     started: started.clone(),
                     ended: None,
@@ -193,7 +236,10 @@ impl Record {
                 self.shard_mut(started.shard)?.processes.push(process);
             }
             Body::Listed(listed) => {
+                let mut suites = listed.units.iter().map(|unit| unit.suite);
+                suites.try_for_each(|suite| self.check_suite(suite))?;
                 self.units.extend(listed.units.iter().map(|unit| Unit {
+                    suite: unit.suite,
                     name: unit.name.as_str().into(),
                     path: unit.path.as_str().into(),
                     size: unit.size,
@@ -240,6 +286,8 @@ impl Record {
             Body::Settled(settled) => self.apply_settled(settled)?,
             Body::Closed(closed) => self.closed = Some(closed.clone()),
             Body::Evidence(_) => self.evidence += 1,
+            // Whoever holds what can be read off the leases.
+            Body::Locked(_) | Body::Unlocked(_) => {}
             Body::Returned(returned) => self.apply_returned(returned)?,
             Body::Objected(objected) => self.objections.push(objected.clone()),
             Body::Summarised(summary) => self.summaries.push(summary.clone()),

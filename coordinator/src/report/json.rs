@@ -19,13 +19,23 @@ struct Run<'a> {
     exit_code: u32,
     message: &'a str,
     opened: String,
-    suite: &'a str,
+    /// Of all suites the names; of the first one the rest.
+    suite: String,
     command: &'a [String],
     directory: &'a str,
+    suites: Vec<Suite<'a>>,
     seed: u64,
     commit: &'a str,
     branch: &'a str,
     evenkeel: &'a str,
+}
+
+#[derive(Serialize)]
+struct Suite<'a> {
+    name: &'a str,
+    runner: &'a str,
+    command: &'a [String],
+    directory: &'a str,
 }
 
 /// What the framework said on the run as a whole.
@@ -54,6 +64,17 @@ struct Warning<'a> {
     text: &'a str,
     count: u32,
     tests: &'a [String],
+}
+
+impl<'a> Suite<'a> {
+    fn of(suite: &'a evenkeel_proto::suite::Suite) -> Suite<'a> {
+        Suite {
+            name: &suite.name,
+            runner: &suite.runner,
+            command: &suite.command,
+            directory: &suite.directory,
+        }
+    }
 }
 
 impl<'a> Said<'a> {
@@ -116,6 +137,7 @@ struct Shard<'a> {
 
 #[derive(Serialize)]
 struct ShardUnit<'a> {
+    suite: &'a str,
     unit: &'a str,
     start_s: f64,
     end_s: f64,
@@ -124,6 +146,7 @@ struct ShardUnit<'a> {
 
 #[derive(Serialize)]
 struct Process<'a> {
+    suite: &'a str,
     incarnation: u32,
     pid: u32,
     framework: &'a str,
@@ -134,6 +157,7 @@ struct Process<'a> {
 
 #[derive(Serialize)]
 struct Test<'a> {
+    suite: &'a str,
     id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
@@ -199,9 +223,10 @@ pub(super) fn write(
         opened: jiff::Timestamp::from_microsecond(opened.opened_unix_us as i64)
             .unwrap_or_default()
             .to_string(),
-        suite: &opened.suite,
-        command: &opened.command,
-        directory: &opened.directory,
+        suite: record.suites(),
+        command: opened.suites.first().map_or(&[], |suite| &suite.command),
+        directory: opened.suites.first().map_or("", |suite| &suite.directory),
+        suites: opened.suites.iter().map(Suite::of).collect(),
         seed: opened.seed,
         commit: &opened.commit,
         branch: &opened.branch,
@@ -295,6 +320,7 @@ fn tests(
             None => {
                 let (verdict, reason) = unit.settled.clone().unwrap_or((Verdict::Lost, "".into()));
                 serde_json::value::to_raw_value(&Test {
+                    suite: &record.suite_of(unit).name,
                     id: &unit.name,
                     name: "",
                     class: "",
@@ -315,7 +341,7 @@ fn tests(
 }
 
 fn test<'a>(
-    record: &Record,
+    record: &'a Record,
     outputs: &Outputs,
     names: &'a [String],
     unit: &'a Unit,
@@ -331,6 +357,7 @@ fn test<'a>(
         .map(|labels| &*labels.file)
         .filter(|file| !file.is_empty());
     Test {
+        suite: &record.suite_of(unit).name,
         id: &case.id,
         name: labels.map_or("", |labels| &labels.name),
         class: labels.map_or("", |labels| &labels.class),
@@ -378,8 +405,10 @@ fn shards<'a>(record: &'a Record, names: &[String]) -> Vec<Shard<'a>> {
                 .filter_map(|lease| {
                     let lease = record.lease(*lease)?;
                     let (begun, ended) = (lease.begun?, lease.ended?);
+                    let unit = &record.units[lease.unit as usize];
                     Some(ShardUnit {
-                        unit: &record.units[lease.unit as usize].name,
+                        suite: &record.suite_of(unit).name,
+                        unit: &unit.name,
                         start_s: begun.at.as_secs_f64(),
                         end_s: ended.at.as_secs_f64(),
                         incarnation: begun.incarnation,
@@ -392,6 +421,7 @@ fn shards<'a>(record: &'a Record, names: &[String]) -> Vec<Shard<'a>> {
                 .processes
                 .iter()
                 .map(|process| Process {
+                    suite: &record.opened.suites[process.started.suite as usize].name,
                     incarnation: process.started.incarnation,
                     pid: process.started.pid,
                     framework: &process.started.framework,

@@ -15,7 +15,7 @@ pub(super) fn write(
     out: &mut impl Write,
 ) -> Result<(), junit::WriteError> {
     let source = RecordSource { record, outputs };
-    junit::write(&source, &record.opened.suite, out).map(|_| ())
+    junit::write(&source, &record.suites(), out).map(|_| ())
 }
 
 struct RecordSource<'a> {
@@ -68,12 +68,13 @@ impl junit::Source for RecordSource<'_> {
         }
         let opened = &self.record.opened;
         junit::Suite {
-            name: Cow::Borrowed(&unit.name),
+            name: self.title(unit),
             file: Some(Cow::Borrowed(&unit.name)),
             timestamp: Some(opened.opened_unix_us),
             properties: vec![
                 property("evenkeel.run", opened.run.as_str()),
                 property("evenkeel.round", opened.round.to_string()),
+                property("evenkeel.suite", self.record.suite_of(unit).name.as_str()),
             ],
             counts,
             duration,
@@ -129,6 +130,16 @@ fn without_attempt<'a>(verdict: Verdict, reason: String) -> junit::Outcome<'a> {
 }
 
 impl RecordSource<'_> {
+    /// What a unit is called; where there are several suites, with its own, since they may have units of the same name.
+    fn title<'a>(&'a self, unit: &'a Unit) -> Cow<'a, str> {
+        if self.record.opened.suites.len() > 1 {
+            let suite = &self.record.suite_of(unit).name;
+            Cow::Owned(format!("{suite}: {}", unit.name))
+        } else {
+            Cow::Borrowed(&unit.name)
+        }
+    }
+
     fn case<'a>(&'a self, unit: &'a Unit, case: &'a Case) -> junit::Case<'a> {
         let (class, name) = names(case);
         let labels = case.labels.as_deref();

@@ -45,11 +45,16 @@ impl Run {
         if self.shards.iter().any(|shard| shard.concluding) {
             return;
         }
-        let wanted = self.shards.iter().any(|shard| shard.finish) && self.settings.script.is_none();
-        if !wanted {
+        let wanted = self
+            .suites
+            .iter()
+            .position(|suite| suite.finish && !suite.finished);
+        let Some(suite) = wanted.filter(|_| self.settings.script.is_none()) else {
             self.close(now);
             return;
-        }
+        };
+        self.suites[suite].finished = true;
+        let kind = suite as u32;
         let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
             self.unconcluded = true;
             self.note(
@@ -62,7 +67,8 @@ impl Run {
         let mut chunks: Vec<Vec<(u32, String)>> = vec![Vec::new()];
         let mut size = 0;
         for (number, state) in (0..).zip(&mut self.shards) {
-            for carry in std::mem::take(&mut state.carried) {
+            let carried = state.carried.extract_if(.., |(suite, _)| *suite == kind);
+            for (_, carry) in carried {
                 size += carry.len();
                 if size > CARRIED_AT_ONCE {
                     chunks.push(Vec::new());
@@ -84,6 +90,7 @@ impl Run {
                 shard as u32,
                 Command::Finish {
                     slot,
+                    kind,
                     carried,
                     more,
                 },
@@ -93,6 +100,8 @@ impl Run {
 
     /// What a process that ended said at its end.
     pub(super) fn take_farewell(&mut self, shard: u32, ended: &ProcessEnded) {
+        let suite = self.rules.suite_of(ended.kind).unwrap_or_default();
+        let finish = self.suites[suite as usize].finish;
         let state = &mut self.shards[shard as usize];
         let awaited = state.concluding;
         let lost = match ended.cause {
@@ -102,13 +111,13 @@ impl Run {
             | EndCause::Protocol
             | EndCause::KilledFromOutside => true,
         };
-        if lost && ended.farewell.is_none() && state.finish {
+        if lost && ended.farewell.is_none() && finish {
             // Whoever concludes the run has to know that it has not heard of everything.
-            state.carried.push(String::new());
+            state.carried.push((suite, String::new()));
         }
         if let Some(farewell) = &ended.farewell {
             if !farewell.carry.is_empty() {
-                state.carried.push(farewell.carry.clone());
+                state.carried.push((suite, farewell.carry.clone()));
             }
             for (message, detail) in &farewell.failed {
                 self.object(shard, message, detail);

@@ -60,7 +60,9 @@ pub enum FactBody {
     ProcessStarted(ProcessStarted),
     ProcessRefused(Refusal),
     ProcessEnded(ProcessEnded),
+    /// Of the suite whose kind of process this is.
     Listed {
+        kind: u32,
         units: Vec<l::Unit>,
         more: bool,
     },
@@ -110,8 +112,11 @@ pub enum FactBody {
     SlotClosed,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProcessStarted {
+    pub kind: u32,
+    /// From its start until it was ready.
+    pub took: Micros,
     pub incarnation: u32,
     pub pid: u32,
     pub argv: Vec<String>,
@@ -137,6 +142,8 @@ pub struct ProcessStarted {
 /// The framework does not run the user's command.
 #[derive(Clone, Debug)]
 pub struct Refusal {
+    /// Of process.
+    pub kind: u32,
     pub reason: RefusedReason,
     pub message: String,
     pub hint: String,
@@ -164,6 +171,7 @@ pub enum Level {
 
 #[derive(Clone, Debug)]
 pub struct ProcessEnded {
+    pub kind: u32,
     pub incarnation: u32,
     pub cause: EndCause,
     pub in_flight: Option<InFlight>,
@@ -290,15 +298,16 @@ pub enum Show {
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Start the slots: pairs of slot and shard.
+    /// Start the slots: of each its number, its shard, and the kind of its first process.
     Open {
         slots: u32,
-        shards: Vec<(u32, u32)>,
+        shards: Vec<(u32, u32, u32)>,
         /// How many failures end the run, if that is known already.
         max_fail: Option<u32>,
     },
     List {
         slot: u32,
+        kind: u32,
     },
     Lease(LeaseCommand),
     Revoke {
@@ -322,6 +331,7 @@ pub enum Command {
     /// Start a process that concludes the run as a whole: pairs of shard and what its process carried.
     Finish {
         slot: u32,
+        kind: u32,
         carried: Vec<(u32, String)>,
         more: bool,
     },
@@ -347,6 +357,9 @@ pub struct LeaseCommand {
     pub shared: bool,
     /// Another one follows that the process is to be given together with this one.
     pub more: bool,
+    /// Of the process that runs it; a slot that has another one ends that first.
+    pub kind: u32,
+    pub limits: super::Limits,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

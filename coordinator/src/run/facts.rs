@@ -2,7 +2,8 @@
 
 use super::{
     AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
-    Level, Micros, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState, Show,
+    Level, Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState,
+    Show, SuiteHistory,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -37,24 +38,69 @@ impl Run {
         } else {
             joined.slots
         };
-        let mut pairs = Vec::new();
         for slot in 0..slots {
             let shard = self.shards.len() as u32;
             self.append(Body::ShardOpened(l::ShardOpened { shard, agent, slot }));
             self.shards.push(ShardState::default());
-            self.dispatcher.expect(shard);
+            self.dispatcher.expect(shard, 0);
             self.script_position.push((0, 0));
-            pairs.push((slot, shard));
+        }
+        if self.suites.len() > 1 && self.history.is_none() {
+            self.unopened.push(agent);
+        } else {
+            self.open_slots(agent);
+        }
+    }
+
+    /// Has an agent start its slots, each with the kind of process that is going to be needed.
+    pub(super) fn open_slots(&mut self, agent: u32) {
+        let own: Vec<u32> = (0..)
+            .zip(&self.record.shards)
+            .filter(|(_, shard)| shard.agent == agent)
+            .map(|(number, _)| number)
+            .collect();
+        let mut shards = Vec::new();
+        for shard in own {
+            let kind = self.first_kind(shard);
+            self.shards[shard as usize].kind = kind;
+            self.dispatcher.turn(shard, kind);
+            shards.push((self.record.shards[shard as usize].slot, shard, kind));
         }
         let slots = self.shards.iter().filter(|shard| !shard.gone).count() as u32;
-        self.effects.push(Effect::Send {
-            agent: joined.agent,
-            command: Command::Open {
-                slots,
-                shards: pairs,
-                max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
-            },
-        });
+        let AgentState { id, connected, .. } = self.agents[agent as usize];
+        if connected {
+            self.effects.push(Effect::Send {
+                agent: id,
+                command: Command::Open {
+                    slots,
+                    shards,
+                    max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
+                },
+            });
+        }
+    }
+
+    /// Each suite needs somebody who lists it. Then slots go where the history knows of most for each of them.
+    fn first_kind(&self, shard: u32) -> u32 {
+        let suites = self.suites.len() as u32;
+        if let Some(process) = self.script_start(shard) {
+            return process;
+        }
+        if shard < suites {
+            return shard;
+        }
+        let known = self.history.as_ref().map_or(&[][..], |known| &known.suites);
+        let work: Vec<Micros> = known.iter().map(SuiteHistory::work).collect();
+        if work.iter().all(|work| *work == Micros::ZERO) {
+            return shard % suites;
+        }
+        let share = |suite: u32| {
+            let before = self.shards[..shard as usize].iter();
+            let have = before.filter(|shard| shard.kind == suite).count() as u64;
+            let work = work.get(suite as usize).copied().unwrap_or_default();
+            (work.0 / have.max(1), std::cmp::Reverse(suite))
+        };
+        (0..suites).max_by_key(|&suite| share(suite)).unwrap_or(0)
     }
 
     pub(super) fn agent_gone(&mut self, now: Micros, id: AgentId, reason: &str, lost: bool) {
@@ -145,13 +191,7 @@ impl Run {
             FactBody::ProcessStarted(started) => self.process_started(shard, at, started),
             FactBody::ProcessRefused(refusal) => self.refuse(now, shard, &refusal),
             FactBody::ProcessEnded(ended) => self.process_ended(now, shard, agent, at, ended),
-            FactBody::Listed { units, more } => {
-                if self.lister == Some(shard) && !self.listing_complete {
-                    self.listing.extend(units);
-                    self.listing_complete = !more;
-                    self.take_listing(now);
-                }
-            }
+            FactBody::Listed { kind, units, more } => self.listed(now, shard, kind, units, more),
             FactBody::UnitBegun { lease } => self.unit_begun(shard, lease, at),
             FactBody::Declared {
                 lease,
@@ -225,8 +265,10 @@ impl Run {
         if self.settings.max_fail == 0 {
             self.settings.max_fail = started.max_fail;
         }
+        let suite = self.rules.suite_of(started.kind).unwrap_or_default();
         self.append(Body::ProcessStarted(l::ProcessStarted {
             shard,
+            suite,
             incarnation: started.incarnation,
             pid: started.pid,
             argv: started.argv,
@@ -244,8 +286,9 @@ impl Run {
         let state = &mut self.shards[shard as usize];
         self.show_output |= started.show_output;
         state.closing |= started.closing;
-        state.finish |= started.finish;
-        state.bundles |= started.bundles;
+        self.suites[suite as usize].finish |= started.finish;
+        self.suites[suite as usize].bundles |= started.bundles;
+        self.dispatcher.started(started.kind, started.took);
         if !state.ready && !state.gone {
             state.ready = true;
             self.dispatcher.open(shard);
@@ -254,10 +297,12 @@ impl Run {
 
     /// The framework does not take the command: the run cannot go on, anywhere.
     fn refuse(&mut self, now: Micros, shard: u32, refusal: &Refusal) {
-        if self.refused.is_some() || self.unbuilt {
+        let suite = self.rules.suite_of(refusal.kind).unwrap_or_default();
+        if self.refused.is_some() || self.suites[suite as usize].over {
             return;
         }
         let Refusal {
+            kind: _,
             reason,
             message,
             hint,
@@ -265,15 +310,16 @@ impl Run {
         } = refusal;
         if *reason == RefusedReason::Build {
             self.unbuilt = true;
-            self.object(shard, message, detail);
-            self.end_work();
+            self.object(shard, &self.with_suite(suite, message), detail);
+            self.end_suite(now, suite);
             return;
         }
         let works_elsewhere = self
             .record
             .shards
             .iter()
-            .any(|shard| !shard.processes.is_empty());
+            .flat_map(|shard| &shard.processes)
+            .any(|process| process.started.suite == suite);
         if *reason == RefusedReason::Broken && works_elsewhere {
             // Then it is this slot's machine that cannot run the suite, not the suite that cannot be run.
             self.note_once(
@@ -291,37 +337,52 @@ impl Run {
             }
             RefusedReason::Broken => format!("the framework does not start: {message}"),
         };
-        self.refused = Some((message, hint.clone()));
+        self.refused = Some((self.with_suite(suite, &message), hint.clone()));
         self.end_work();
     }
 
+    /// Says of which suite a message speaks, where there are several.
+    pub(super) fn with_suite(&self, suite: u32, message: &str) -> String {
+        if self.suites.len() > 1 {
+            format!("suite {}: {message}", self.rules.name(suite))
+        } else {
+            message.to_owned()
+        }
+    }
+
     /// A slot that could not bring its process up, or lost it without having done anything.
-    pub(super) fn spawn_failed(
-        &mut self,
-        now: Micros,
-        shard: u32,
-        explanation: &str,
-        stderr_tail: &str,
-    ) {
+    pub(super) fn spawn_failed(&mut self, now: Micros, shard: u32, ended: &ProcessEnded) {
         if self.refused.is_some() {
             return;
         }
+        let suite = self.rules.suite_of(ended.kind).unwrap_or_default();
+        if self.suites[suite as usize].over {
+            // There is nothing to start it for. What other suites have for the slot starts another one.
+            if !self.shards[shard as usize].ready {
+                self.shards[shard as usize].ready = true;
+                self.dispatcher.open(shard);
+            }
+            return;
+        }
+        let (explanation, stderr_tail) = (&ended.explanation, &ended.stderr_tail);
         let state = &mut self.shards[shard as usize];
         state.failed_spawns += 1;
         let given_up = state.failed_spawns >= SPAWNS;
         let tail = stderr_tail.trim_end();
         let text = if tail.is_empty() {
-            explanation.to_owned()
+            explanation.clone()
         } else {
             format!("{explanation}\n{tail}")
         };
         self.note_once(Level::Error, &text);
-        if self.lister == Some(shard) && !self.listing_complete {
-            self.lister = None;
-            self.listing.clear();
-            self.failed_listings += 1;
-            if self.failed_listings >= SPAWNS {
-                self.give_up(&format!("the suite could not be listed: {text}"));
+        let state = &mut self.suites[suite as usize];
+        if state.lister == Some(shard) && !state.listed {
+            state.lister = None;
+            state.listing.clear();
+            state.failed_listings += 1;
+            if state.failed_listings >= SPAWNS {
+                let text = self.with_suite(suite, &format!("it could not be listed: {text}"));
+                self.give_up(&text);
                 return;
             }
         }

@@ -1,6 +1,8 @@
 //! Giving out: what each slot gets, what is taken back from it, and when it hears that nothing more comes.
 
-use super::{CaseKey, Command, LeaseCommand, Micros, Part, Run, ShardState, Work};
+use super::{
+    CaseKey, Command, LeaseCommand, Micros, Part, Run, ScriptLease, ShardState, UnitState, Work,
+};
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 
@@ -20,6 +22,7 @@ impl Run {
                 let free = |run: &Run, shard| {
                     run.dispatcher.is_free(shard) && !run.shards[shard as usize].told_idle
                 };
+                self.keep_quiet();
                 self.hand_out_to(now, 1, free);
                 self.hand_out_to(now, usize::MAX, |_, _| true);
             }
@@ -33,8 +36,14 @@ impl Run {
             if !self.takes_leases(shard) || !whom(self, shard) {
                 continue;
             }
-            if self.shards[shard as usize].bundles {
-                let works = self.dispatcher.bundle(shard, now, self.startup);
+            let Some(kind) = self.dispatcher.kind_for(shard) else {
+                continue;
+            };
+            self.dispatcher.turn(shard, kind);
+            let suite = self.rules.suite_of(kind).unwrap_or_default();
+            let suite = &self.suites[suite as usize];
+            if suite.bundles {
+                let works = self.dispatcher.bundle(shard, now, suite.startup);
                 // What wants a process of its own goes behind the bundle.
                 let is_alone =
                     |work: &u32| matches!(self.works[*work as usize].part, Part::Alone(_));
@@ -71,6 +80,9 @@ impl Run {
     /// It must not be taken back, or the slot's process would set up again what lives as long as it does. So it is said
     /// only when nothing can move any more; that costs nothing, since whoever still runs has the same to tear down. What
     /// comes from a lost process all the same is run in a new one.
+    ///
+    /// A slot hears it before that where others cannot go on without what it holds, or where only another kind of process is
+    /// needed any more.
     fn tell_idle(&mut self) {
         let untold = |shard: &ShardState| shard.ready && !shard.gone && !shard.told_idle;
         if !self.shards.iter().any(untold) {
@@ -78,24 +90,40 @@ impl Run {
         }
         let running = self.record.stopped.is_none() && !self.over;
         let revoking = |shard: &ShardState| shard.revoking.is_some() && !shard.gone;
-        let more = running
-            && (self.dispatcher.is_waiting()
-                || !self.is_listed()
-                || self.shards.iter().any(revoking));
         // What is taken back may also come again to the slot that gave it.
         let several = self.serving() > 1 && self.settings.script.is_none();
         let mut shards = 0..self.shards.len() as u32;
-        if more || running && several && shards.any(|shard| self.is_movable(shard)) {
-            return;
-        }
+        let moving = running
+            && (self.shards.iter().any(revoking)
+                || several && shards.any(|shard| self.is_movable(shard)));
         for shard in 0..self.shards.len() as u32 {
-            if untold(&self.shards[shard as usize]) {
+            let lets_go =
+                !running || self.is_in_the_way(shard) || !moving && !self.gets_more(shard);
+            if untold(&self.shards[shard as usize]) && lets_go {
                 self.shards[shard as usize].told_idle = true;
                 let slot = self.record.shards[shard as usize].slot;
                 let ends = self.shards[shard as usize].ends;
                 self.send_to_shard(shard, Command::Idle { slot, ends });
             }
         }
+    }
+
+    /// Whether a slot cannot end its last case before it knows what comes next, and nothing can come before it has.
+    fn is_in_the_way(&self, shard: u32) -> bool {
+        self.shards[shard as usize].waiting
+            && self.dispatcher.is_awaited(shard)
+            && self.dispatcher.kind_for(shard).is_none()
+    }
+
+    /// Whether the process that a slot has may be needed for something that waits, or that is not known yet.
+    fn gets_more(&self, shard: u32) -> bool {
+        let kind = self.shards[shard as usize].kind;
+        let suite = self
+            .rules
+            .suite_of(kind)
+            .map(|suite| &self.suites[suite as usize]);
+        let known = suite.is_some_and(|suite| suite.listed) && self.unstored.is_empty();
+        !known || self.dispatcher.is_waiting_for(kind)
     }
 
     /// Whether the slot is one to move work to. A process that has let go of what its tests share is none.
@@ -107,10 +135,13 @@ impl Run {
     /// Whether something that this slot holds may still move to another.
     fn is_movable(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        let moves =
-            |&(_, work): &(u64, u32)| !matches!(self.works[work as usize].part, Part::Alone(_));
+        let moves = |&(_, work): &(u64, u32)| {
+            let Work { unit, part, .. } = &self.works[work as usize];
+            let bound = self.units[*unit as usize].needs.is_constrained();
+            !matches!(part, Part::Alone(_)) && !bound
+        };
         // What a bundle holds is with its process.
-        let holds = !state.gone && !state.bundles;
+        let holds = !state.gone && !self.bundles(shard);
         let Some(first) = state.leases.front().filter(|_| holds) else {
             return false;
         };
@@ -121,8 +152,7 @@ impl Run {
     /// A slot that is still busy with the listing could run nothing before its end.
     fn takes_leases(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        let lists = self.lister == Some(shard) && !self.listing_complete;
-        state.ready && !state.gone && !lists
+        state.ready && !state.gone && !self.lists(shard)
     }
 
     /// `more`: the process is given another one together with it.
@@ -145,6 +175,7 @@ impl Run {
             Part::Named(cases) => (None, cases.into_iter().filter(left).collect()),
             Part::Alone(number) => (Some(number), Vec::new()),
         };
+        self.lock(shard, lease, unit);
         self.append(Body::Leased(l::Leased {
             lease,
             generation: 1,
@@ -172,6 +203,8 @@ impl Run {
             Vec::new()
         };
         let slot = self.record.shards[shard as usize].slot;
+        let UnitState { needs, limits, .. } = &self.units[unit as usize];
+        let (kind, limits) = (needs.kind, *limits);
         let unit = on_record.name.to_string();
         if alone.is_some() || self.shards[shard as usize].told_idle {
             self.send_to_shard(shard, Command::Recycle { slot });
@@ -188,14 +221,32 @@ impl Run {
             expected: weight.known.then_some(expected),
             shared: self.is_shared(now, shard, work),
             more,
+            kind,
+            limits,
         };
         self.send_to_shard(shard, Command::Lease(command));
         if alone.is_some() {
             self.send_to_shard(shard, Command::Recycle { slot });
         }
         let state = &mut self.shards[shard as usize];
+        state.kind = kind;
         state.leases.push_back((lease, work));
         state.told_idle = false;
+        self.keep_quiet();
+    }
+
+    /// The kind of process that a script begins with.
+    pub(super) fn script_start(&self, shard: u32) -> Option<u32> {
+        let script = self.settings.script.as_ref().filter(|_| shard == 0)?;
+        let first = script.processes.first()?.first()?;
+        let unit = self.scripted(first)?;
+        Some(self.units[unit as usize].needs.kind)
+    }
+
+    fn scripted(&self, lease: &ScriptLease) -> Option<u32> {
+        let mut units = (0..).zip(&self.record.units);
+        let found = units.find(|(_, unit)| unit.suite == lease.suite && *unit.name == *lease.unit);
+        found.map(|(number, _)| number)
     }
 
     /// A script is handed out whole, one process after the other.
@@ -219,12 +270,11 @@ impl Run {
             self.send_to_shard(shard, Command::Recycle { slot });
         }
         for scripted in leases {
-            let unit = self
-                .record
-                .units
-                .iter()
-                .position(|unit| *unit.name == *scripted.unit);
-            let unit = unit.expect("the units of a script were listed from it") as u32;
+            let unit = self.scripted(&scripted);
+            let unit = unit.expect("the units of a script were listed from it");
+            let UnitState { needs, limits, .. } = &self.units[unit as usize];
+            let (kind, limits) = (needs.kind, *limits);
+            self.shards[shard as usize].kind = kind;
             let lease = self.record.leases.len() as u64 + 1;
             self.append(Body::Leased(l::Leased {
                 lease,
@@ -247,6 +297,8 @@ impl Run {
                 expected: None,
                 shared: false,
                 more: false,
+                kind,
+                limits,
             };
             self.send_to_shard(shard, Command::Lease(command));
             self.shards[shard as usize].leases.push_back((lease, unit));
@@ -290,7 +342,16 @@ impl Run {
         let Some(&(lease, _)) = lease.filter(|_| state.revoking.is_none()) else {
             return;
         };
-        if matches!(self.works[work as usize].part, Part::Alone(_)) || state.bundles {
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let kind = self.units[*unit as usize].needs.kind;
+        let mut shards = 0..self.shards.len() as u32;
+        let at_hand =
+            shards.any(|shard| self.could_take(shard) && self.dispatcher.is_of(shard, kind));
+        let taken = at_hand || {
+            let expected = self.weight(work).expected;
+            self.dispatcher.is_worth_turning(kind, expected)
+        };
+        if matches!(part, Part::Alone(_)) || self.suite_of(*unit).bundles || !taken {
             return;
         }
         self.shards[shard as usize].revoking = Some(lease);

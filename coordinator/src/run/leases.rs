@@ -39,6 +39,7 @@ impl Run {
             .leases
             .retain(|(number, _)| *number != lease);
         self.append(Body::LeaseEnded(ended));
+        self.unlock(shard, lease);
     }
 
     pub(super) fn work_done(&mut self, work: u32) {
@@ -66,7 +67,13 @@ impl Run {
             self.work_done(work);
         } else {
             let weight = self.weight(work);
-            self.dispatcher.add(work, weight);
+            let unit = self.works[work as usize].unit;
+            if self.suite_of(unit).over {
+                self.work_done(work);
+                return;
+            }
+            self.dispatcher
+                .add(work, weight, &self.units[unit as usize].needs);
         }
     }
 
@@ -83,8 +90,11 @@ impl Run {
         let Some(work) = self.live_work(shard, lease) else {
             return;
         };
-        if self.shards[shard as usize].bundles {
-            self.startup = self.startup.max(setup);
+        let unit = self.works[work as usize].unit;
+        let suite = self.record.units[unit as usize].suite;
+        let suite = &mut self.suites[suite as usize];
+        if suite.bundles {
+            suite.startup = suite.startup.max(setup);
         }
         let open = self.open_cases(lease);
         self.end_lease_with(
@@ -289,12 +299,17 @@ impl Run {
         }
         self.shards[shard as usize].told_idle = false;
         if in_flight.is_none() && ended.cause != EndCause::Ended {
-            self.spawn_failed(now, shard, &ended.explanation, &ended.stderr_tail);
+            self.spawn_failed(now, shard, &ended);
         }
-        if self.lister == Some(shard) && !self.listing_complete {
-            // Whoever lists now begins anew.
-            self.lister = None;
-            self.listing.clear();
+        self.miss_listing(shard);
+    }
+
+    /// Whoever lists now what this shard was to list begins anew.
+    fn miss_listing(&mut self, shard: u32) {
+        let suites = self.suites.iter_mut();
+        for suite in suites.filter(|suite| suite.lister == Some(shard) && !suite.listed) {
+            suite.lister = None;
+            suite.listing.clear();
         }
     }
 
@@ -492,9 +507,6 @@ impl Run {
                 self.work_again(work)
             }
         }
-        if self.lister == Some(shard) && !self.listing_complete {
-            self.lister = None;
-            self.listing.clear();
-        }
+        self.miss_listing(shard);
     }
 }

@@ -3,11 +3,19 @@
 //! It may come in parts. Each part is estimated and put up once it is stored, so that slots start before the last file is
 //! known; the plan is made when all is known.
 
-use super::{Command, Micros, Part, Phase, Run, UnitState, Work};
+use super::{Command, History, Micros, Part, Phase, Run, SuiteHistory, UnitState, Work};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::{Estimate, UnitFacts, estimate, plan};
 use l::entry::Body;
 use std::collections::HashSet;
+
+impl SuiteHistory {
+    /// What all units took when each was run last.
+    pub(super) fn work(&self) -> Micros {
+        let newest = self.samples.values().filter_map(|samples| samples.first());
+        newest.map(|sample| sample.work + sample.setup).sum()
+    }
+}
 
 impl Run {
     /// Whether everything that is to be run is known and has been put up.
@@ -15,52 +23,144 @@ impl Run {
         self.record.listed && self.unstored.is_empty()
     }
 
-    pub(super) fn ask_for_listing(&mut self) {
-        if self.lister.is_some()
-            || self.listing_complete
+    pub(super) fn ask_for_listing(&mut self, now: Micros) {
+        if self.over || self.record.stopped.is_some() {
+            return;
+        }
+        for suite in 0..self.suites.len() as u32 {
+            let state = &self.suites[suite as usize];
+            if state.lister.is_some() || state.listed {
+                continue;
+            }
+            let Some(shard) = self.next_lister(now, suite) else {
+                continue;
+            };
+            self.suites[suite as usize].lister = Some(shard);
+            self.shards[shard as usize].kind = suite;
+            self.dispatcher.turn(shard, suite);
+            let slot = self.record.shards[shard as usize].slot;
+            self.send_to_shard(shard, Command::List { slot, kind: suite });
+        }
+    }
+
+    /// Who lists a suite: a slot that starts with it, or the one that holds least.
+    ///
+    /// A slot that is alone lists one when it has run what it knows of the others: nothing is to be balanced, and a process
+    /// that has to start once more costs more than it would gain.
+    fn next_lister(&self, now: Micros, suite: u32) -> Option<u32> {
+        let shards = (0..self.shards.len() as u32).filter(|&shard| {
+            let opened = !self
+                .unopened
+                .contains(&self.record.shards[shard as usize].agent);
+            !self.shards[shard as usize].gone && opened && !self.lists(shard)
+        });
+        let own = shards.clone().find(|&shard| {
+            let state = &self.shards[shard as usize];
+            state.kind == suite && state.leases.is_empty()
+        });
+        let alone = self.serving() == 1;
+        own.or_else(|| {
+            let idle = |shard: &u32| {
+                let state = &self.shards[*shard as usize];
+                let kind = state.kind;
+                state.leases.is_empty() && self.dispatcher.kind_for(*shard) != Some(kind) && {
+                    let own = self
+                        .rules
+                        .suite_of(kind)
+                        .map(|suite| &self.suites[suite as usize]);
+                    own.is_none_or(|own| own.listed) && self.unstored.is_empty()
+                }
+            };
+            let shards = shards.filter(|shard| !alone || idle(shard));
+            let ready = shards.filter(|&shard| self.shards[shard as usize].ready);
+            ready.min_by_key(|&shard| (self.dispatcher.free(shard, now), shard))
+        })
+    }
+
+    /// Whether a shard is busy with a listing.
+    pub(super) fn lists(&self, shard: u32) -> bool {
+        let mut suites = self.suites.iter();
+        suites.any(|suite| suite.lister == Some(shard) && !suite.listed)
+    }
+
+    /// Takes in what earlier runs tell.
+    pub(super) fn learn(&mut self, mut history: History) {
+        history
+            .suites
+            .resize_with(self.suites.len(), SuiteHistory::default);
+        self.history = Some(history);
+    }
+
+    /// A part of a suite's listing has come.
+    pub(super) fn listed(
+        &mut self,
+        now: Micros,
+        shard: u32,
+        kind: u32,
+        units: Vec<l::Unit>,
+        more: bool,
+    ) {
+        let Some(suite) = self.rules.suite_of(kind) else {
+            return;
+        };
+        let state = &mut self.suites[suite as usize];
+        if state.lister != Some(shard) || state.listed {
+            return;
+        }
+        let units = units.into_iter().map(|unit| l::Unit { suite, ..unit });
+        state.listing.extend(units);
+        state.listed = !more;
+        self.take_listing(now, suite);
+    }
+
+    /// Takes what has been listed of any suite on record.
+    pub(super) fn take_listings(&mut self, now: Micros) {
+        for suite in 0..self.suites.len() as u32 {
+            let state = &self.suites[suite as usize];
+            if state.listed || !state.listing.is_empty() {
+                self.take_listing(now, suite);
+            }
+        }
+    }
+
+    /// Takes what has been listed of a suite on record, as soon as the history can tell what it should take.
+    pub(super) fn take_listing(&mut self, now: Micros, suite: u32) {
+        let state = &mut self.suites[suite as usize];
+        if self.history.is_none()
+            || self.record.listed
             || self.over
-            || self.record.stopped.is_some()
+            || (state.listing.is_empty() && !state.listed)
         {
             return;
         }
-        let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
-            return;
-        };
-        let shard = shard as u32;
-        self.lister = Some(shard);
-        let slot = self.record.shards[shard as usize].slot;
-        self.send_to_shard(shard, Command::List { slot });
-    }
-
-    /// Takes what has been listed on record, as soon as the history can tell what it should take.
-    pub(super) fn take_listing(&mut self, now: Micros) {
-        let Some(history) = &mut self.history else {
-            return;
-        };
-        if self.record.listed || self.over || (self.listing.is_empty() && !self.listing_complete) {
-            return;
-        }
         // A listing that began anew repeats what is known.
-        let known: HashSet<&str> = self.record.units.iter().map(|unit| &*unit.name).collect();
-        let listed = std::mem::take(&mut self.listing);
+        let listed = std::mem::take(&mut state.listing);
+        let own = self.record.units.iter().filter(|unit| unit.suite == suite);
+        let known: HashSet<&str> = own.map(|unit| &*unit.name).collect();
         let units: Vec<l::Unit> = listed
             .into_iter()
             .filter(|unit| !known.contains(unit.name.as_str()))
             .collect();
+        let history = self.history.as_mut().expect("looked at above");
+        let history = &mut history.suites[suite as usize];
         let first = self.record.units.len();
-        self.units
-            .resize_with(first + units.len(), UnitState::default);
         for (number, unit) in (first as u32..).zip(&units) {
             if let Some(times) = history.cases.remove(&unit.name) {
                 self.case_times.insert(number, times);
             }
-            self.units[number as usize].work = self.works.len() as u32;
+            let (needs, limits) = self.rules.of(unit);
+            self.units.push(UnitState {
+                work: self.works.len() as u32,
+                needs,
+                limits,
+                ..UnitState::default()
+            });
             self.works.push(Work::new(number, Part::Rest));
         }
-        let more = !self.listing_complete;
-        self.append(Body::Listed(l::Listed { units, more }));
-        self.estimate(first);
-        if self.listing_complete && self.settings.script.is_none() {
+        let all = self.suites.iter().all(|suite| suite.listed);
+        self.append(Body::Listed(l::Listed { units, more: !all }));
+        self.estimate(suite, first);
+        if all && self.settings.script.is_none() {
             self.plan();
         }
         self.unstored.push_back(self.units.len() as u32);
@@ -68,33 +168,45 @@ impl Run {
         self.effects.push(super::Effect::CallWhenStored);
     }
 
-    /// Estimates the units from this one on, by all that is known.
-    fn estimate(&mut self, first: usize) {
-        let history = self.history.as_ref().expect("the caller has looked");
-        let setups = history.samples.values().flatten();
+    /// Estimates the units of a suite from this one on, by all that is known.
+    fn estimate(&mut self, suite: u32, first: usize) {
+        let setups = self.history_of(suite).samples.values().flatten();
         let startup = setups.map(|sample| sample.setup).max();
-        self.startup = self.startup.max(startup.unwrap_or_default());
-        let mut estimates = self.estimates_of_all();
-        self.estimates.extend(estimates.drain(first..));
+        let known = &mut self.suites[suite as usize].startup;
+        *known = startup.unwrap_or_default().max(*known);
+        let estimates = self.estimates_of(suite);
+        let fresh = estimates
+            .into_iter()
+            .filter(|(unit, _)| *unit as usize >= first);
+        self.estimates.extend(fresh.map(|(_, estimate)| estimate));
     }
 
-    fn estimates_of_all(&self) -> Vec<Estimate> {
-        let history = self.history.as_ref().expect("the caller has looked");
-        let facts: Vec<UnitFacts<'_>> = self
-            .record
-            .units
-            .iter()
-            .map(|unit| UnitFacts {
-                name: &unit.name,
-                size: unit.size,
-                samples: history
-                    .samples
-                    .get(&*unit.name)
-                    .map_or(&[][..], Vec::as_slice),
+    fn history_of(&self, suite: u32) -> &SuiteHistory {
+        let history = self
+            .history
+            .as_ref()
+            .expect("nothing is listed before it came");
+        &history.suites[suite as usize]
+    }
+
+    /// What the units of a suite should take, by their numbers.
+    fn estimates_of(&self, suite: u32) -> Vec<(u32, Estimate)> {
+        let history = self.history_of(suite);
+        let units = (0..).zip(&self.record.units);
+        let (numbers, facts): (Vec<u32>, Vec<UnitFacts<'_>>) = units
+            .filter(|(_, unit)| unit.suite == suite)
+            .map(|(number, unit)| {
+                let samples = history.samples.get(&*unit.name);
+                let facts = UnitFacts {
+                    name: &unit.name,
+                    size: unit.size,
+                    samples: samples.map_or(&[][..], Vec::as_slice),
+                };
+                (number, facts)
             })
-            .collect();
+            .unzip();
         let mut estimates = estimate(&facts);
-        if self.shards.iter().any(|shard| shard.bundles) {
+        if self.suites[suite as usize].bundles {
             // What a unit paid once was the start of a bundle, which most units do not have to pay.
             for estimate in &mut estimates {
                 estimate.order = estimate.order - estimate.setup;
@@ -107,18 +219,22 @@ impl Run {
                 estimate.order = Micros(1);
             }
         }
-        estimates
+        numbers.into_iter().zip(estimates).collect()
     }
 
     fn plan(&mut self) {
         // Anew, since what a unit is guessed to take depends on what has been listed with it, and so on the parts of the listing.
-        let estimates = self.estimates_of_all();
-        let weights: Vec<Micros> = estimates.iter().map(|e| e.work + e.setup).collect();
+        let mut weights = vec![Micros::ZERO; self.record.units.len()];
+        for suite in 0..self.suites.len() as u32 {
+            for (unit, estimate) in self.estimates_of(suite) {
+                weights[unit as usize] = estimate.work + estimate.setup;
+            }
+        }
         let slots = self.shards.iter().filter(|shard| !shard.gone).count();
         let planned = plan(&weights, &vec![Micros::ZERO; slots.max(1)]);
-        let history = self.history.as_ref().expect("the caller has looked");
+        let digests = (0..self.suites.len() as u32).map(|suite| self.history_of(suite).digest);
         self.append(Body::Planned(l::Planned {
-            history_digest: history.digest.to_vec(),
+            history_digest: digests.flatten().collect(),
             seed: self.record.opened.seed,
             shards: planned
                 .shards

@@ -10,6 +10,8 @@ mod facts;
 mod hand_out;
 mod leases;
 mod listing;
+mod locks;
+mod rules;
 mod split;
 mod stop;
 
@@ -18,10 +20,11 @@ pub use event::{
     FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal,
     RefusedReason, RunningCase, Show,
 };
+pub use rules::{Limits, PatternError, Rules};
 
 use crate::record::{Record, Totals, Verdict};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, Weight};
+use evenkeel_schedule::{Dispatcher, Estimate, Micros, Needs, Sample, Weight};
 use l::entry::Body;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -40,9 +43,15 @@ const FIRST_AGENT: Micros = Micros::from_millis(5_000);
 /// How long a run waits for a new agent after it lost the last one.
 const WITHOUT_AGENTS: Micros = Micros::from_millis(60_000);
 
-/// What earlier runs tell about units, newest sample first, by unit name.
+/// What earlier runs tell about a run's suites, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    pub suites: Vec<SuiteHistory>,
+}
+
+/// What earlier runs tell about units of one suite, newest sample first, by unit name.
+#[derive(Clone, Debug, Default)]
+pub struct SuiteHistory {
     pub samples: HashMap<String, Vec<Sample>>,
     /// Of the units that may be too long to stay whole: what each case takes.
     pub cases: HashMap<String, HashMap<CaseKey, Micros>>,
@@ -58,6 +67,8 @@ pub struct Script {
 
 #[derive(Clone, Debug)]
 pub struct ScriptLease {
+    /// The number of the unit's suite.
+    pub suite: u32,
     pub unit: String,
     /// Where not empty, just these cases.
     pub only: Vec<CaseKey>,
@@ -115,8 +126,30 @@ struct AgentState {
     offset: i64,
 }
 
+/// What is known of one of the run's suites while it goes on.
+#[derive(Debug, Default)]
+struct SuiteState {
+    /// The shard that lists it.
+    lister: Option<u32>,
+    /// What has been listed and is not on record yet, and whether that is all.
+    listing: Vec<l::Unit>,
+    listed: bool,
+    failed_listings: u32,
+    /// Its processes run several units at once, and are given them together.
+    bundles: bool,
+    /// What the start of such a bundle costs, as far as is known.
+    startup: Micros,
+    /// Somebody must conclude the run as a whole for it, and somebody has been asked to.
+    finish: bool,
+    finished: bool,
+    /// Nothing more of it is run: it could not be built.
+    over: bool,
+}
+
 #[derive(Debug, Default)]
 struct ShardState {
+    /// The kind of process that it has or is going to have next.
+    kind: u32,
     /// Its process is up; it may get leases.
     ready: bool,
     /// It will run nothing more in this run.
@@ -139,11 +172,8 @@ struct ShardState {
     /// Its process is asked to come to its end, and the verdict waits for what it says.
     concluding: bool,
     closing: bool,
-    finish: bool,
-    /// Its process runs several units at once, and is given them together.
-    bundles: bool,
-    /// What each of its processes carries for the one that concludes the run.
-    carried: Vec<String>,
+    /// What each of its processes carries for the one that concludes the run for its suite.
+    carried: Vec<(u32, String)>,
 }
 
 /// How far a shard has come in the lease that it has at work.
@@ -174,6 +204,8 @@ struct UnitState {
     assumed: Micros,
     /// What loading it took, the longest seen in this run.
     setup: Micros,
+    needs: Needs,
+    limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +215,7 @@ enum Phase {
     Running,
     /// Nothing is left to run; the processes come to their end.
     Concluding,
-    /// This shard's process concludes the run as a whole.
+    /// This shard's process concludes the run as a whole, for one suite after the other.
     Finishing(u32),
     Closed,
 }
@@ -192,7 +224,12 @@ enum Phase {
 #[derive(Debug)]
 pub struct Run {
     record: Record,
+    rules: Rules,
     settings: Settings,
+    suites: Vec<SuiteState>,
+    locks: locks::Locks,
+    /// Agents whose slots wait for the history, which tells what to start on them.
+    unopened: Vec<u32>,
     /// Absent until it has been read; estimates wait for it.
     history: Option<History>,
     phase: Phase,
@@ -201,18 +238,11 @@ pub struct Run {
     units: Vec<UnitState>,
     works: Vec<Work>,
     estimates: Vec<Estimate>,
-    /// Where processes run several units at once: what the start of such a bundle costs, as far as is known.
-    startup: Micros,
     dispatcher: Dispatcher,
-    lister: Option<u32>,
-    /// What has been listed and is not on record yet, and whether that is all.
-    listing: Vec<l::Unit>,
-    listing_complete: bool,
     /// Of each part of the listing that is on its way into the store, how many units there are up to its end.
     unstored: VecDeque<u32>,
     /// Units that have been put up.
     put_up: u32,
-    failed_listings: u32,
     kills: BTreeMap<(u32, u32), u32>,
     /// Cases that a named part has, waiting or leased.
     parted: BTreeSet<(u32, u32)>,
@@ -248,10 +278,14 @@ pub struct Run {
 
 impl Run {
     /// A run that nothing has happened to yet. The returned effects are to be performed before any event is sent.
-    pub fn open(opened: l::RunOpened, settings: Settings) -> (Run, Vec<Effect>) {
+    pub fn open(opened: l::RunOpened, rules: Rules, settings: Settings) -> (Run, Vec<Effect>) {
         let mut run = Run {
             record: Record::default(),
+            suites: (0..rules.count()).map(|_| SuiteState::default()).collect(),
+            locks: locks::Locks::new(rules.locks()),
+            rules,
             settings,
+            unopened: Vec::new(),
             history: None,
             phase: Phase::Listing,
             agents: Vec::new(),
@@ -259,14 +293,9 @@ impl Run {
             units: Vec::new(),
             works: Vec::new(),
             estimates: Vec::new(),
-            startup: Micros::ZERO,
             dispatcher: Dispatcher::new(),
-            lister: None,
-            listing: Vec::new(),
-            listing_complete: false,
             unstored: VecDeque::new(),
             put_up: 0,
-            failed_listings: 0,
             kills: BTreeMap::new(),
             parted: BTreeSet::new(),
             case_times: HashMap::new(),
@@ -293,20 +322,19 @@ impl Run {
         };
         run.append(Body::RunOpened(opened));
         if let Some(script) = run.settings.script.clone() {
-            let mut units: Vec<l::Unit> = Vec::new();
             for lease in script.processes.iter().flatten() {
+                let units = &mut run.suites[lease.suite as usize].listing;
                 if !units.iter().any(|unit| unit.name == lease.unit) {
                     units.push(l::Unit {
                         name: lease.unit.clone(),
-                        path: String::new(),
-                        size: 0,
+                        suite: lease.suite,
+                        ..l::Unit::default()
                     });
                 }
             }
-            run.listing = units;
-            run.history = Some(History::default());
-            run.listing_complete = true;
-            run.take_listing(Micros::ZERO);
+            run.suites.iter_mut().for_each(|suite| suite.listed = true);
+            run.learn(History::default());
+            run.take_listings(Micros::ZERO);
         }
         let effects = run.flush(Micros::ZERO);
         (run, effects)
@@ -335,8 +363,11 @@ impl Run {
     pub fn step(&mut self, now: Micros, event: Event) -> Vec<Effect> {
         match event {
             Event::History(history) => {
-                self.history = Some(history);
-                self.take_listing(now);
+                self.learn(history);
+                for agent in std::mem::take(&mut self.unopened) {
+                    self.open_slots(agent);
+                }
+                self.take_listings(now);
             }
             Event::AgentJoined(joined) => self.agent_joined(now, joined),
             Event::AgentGone {
@@ -414,9 +445,9 @@ impl Run {
     /// Hands out what can be handed out, and closes the run when nothing is left. Called after every event.
     fn advance(&mut self, now: Micros) {
         match self.phase {
-            Phase::Listing => self.ask_for_listing(),
+            Phase::Listing => self.ask_for_listing(now),
             Phase::Running => {
-                self.ask_for_listing();
+                self.ask_for_listing(now);
                 self.hand_out(now);
                 self.split_the_longest(now);
                 let over = self.over || self.record.stopped.is_some();
@@ -427,7 +458,7 @@ impl Run {
             Phase::Concluding => self.finish(now),
             Phase::Finishing(shard) => {
                 if !self.shards[shard as usize].concluding {
-                    self.close(now);
+                    self.finish(now);
                 }
             }
             Phase::Closed => {}
@@ -471,8 +502,9 @@ impl Run {
 
     fn put_up(&mut self, work: u32) {
         let weight = self.weight(work);
-        self.dispatcher.add(work, weight);
-        self.units[self.works[work as usize].unit as usize].open += 1;
+        let unit = self.works[work as usize].unit as usize;
+        self.dispatcher.add(work, weight, &self.units[unit].needs);
+        self.units[unit].open += 1;
     }
 
     fn give_up(&mut self, reason: &str) {
@@ -487,8 +519,29 @@ impl Run {
         if self.phase == Phase::Listing {
             self.phase = Phase::Running;
         }
-        self.dispatcher.drain();
+        self.dispatcher.drain(|_| true);
         self.units.iter_mut().for_each(|unit| unit.open = 0);
+    }
+
+    /// Nothing more of a suite is run; the others go on.
+    fn end_suite(&mut self, now: Micros, suite: u32) {
+        self.suites[suite as usize].over = true;
+        if self.suites.iter().all(|suite| suite.over) {
+            self.end_work();
+            return;
+        }
+        let (works, units) = (&self.works, &self.record.units);
+        let suite_of = |work: u32| units[works[work as usize].unit as usize].suite;
+        for work in self.dispatcher.drain(|work| suite_of(work) == suite) {
+            let unit = self.works[work as usize].unit as usize;
+            self.units[unit].open -= 1;
+        }
+        let state = &mut self.suites[suite as usize];
+        if !state.listed {
+            state.listing.clear();
+            state.listed = true;
+            self.take_listing(now, suite);
+        }
     }
 
     /// Every work is done: whatever still has no verdict gets one, and the run gets its own.
@@ -524,7 +577,8 @@ impl Run {
         let (verdict, exit_code, message) = if totals.failures() > 0 || objection.is_some() {
             let reason = stopped.map(|stopped| stopped.reason);
             let objection = objection.map(|objection| objection.message.clone());
-            let code = if self.unbuilt { UNBUILT } else { RED };
+            let unbuilt = self.unbuilt && totals.failures() == 0;
+            let code = if unbuilt { UNBUILT } else { RED };
             ("red", code, objection.or(reason).unwrap_or_default())
         } else if let Some((message, _)) = &self.refused {
             ("incomplete", 2, message.clone())
@@ -641,6 +695,23 @@ impl Run {
         if !self.shown.iter().any(|shown| shown == text) {
             self.shown.push(text.to_owned());
             self.note(level, text);
+        }
+    }
+
+    /// The suite that a unit belongs to.
+    fn suite_of(&self, unit: u32) -> &SuiteState {
+        &self.suites[self.record.units[unit as usize].suite as usize]
+    }
+
+    /// Whether what the shard has at work, or would get next, is run by a process that is given several units together.
+    fn bundles(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        match state.leases.front() {
+            Some(&(_, work)) => self.suite_of(self.works[work as usize].unit).bundles,
+            None => {
+                let suite = self.rules.suite_of(state.kind);
+                suite.is_some_and(|suite| self.suites[suite as usize].bundles)
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl Run {
         let Work { unit, part, .. } = &self.works[work as usize];
         matches!(part, Part::Rest)
             && self.case_times.contains_key(unit)
+            && !self.units[*unit as usize].needs.is_constrained()
             && self.serving() > 1
             && self.dispatcher.free(shard, now) > self.dispatcher.level(now) + WORTH
     }
@@ -133,8 +134,11 @@ impl Run {
         let work = &self.works[work as usize];
         // A lease of which nothing came back when it was asked has more to give only when it has come further.
         let stuck = state.stuck == Some((lease, state.place.done));
-        // What a bundle holds is with its process, whose units are what it was given.
-        let over = state.gone || state.waiting || state.bundles || stuck;
+        // What a bundle holds is with its process, whose units are what it was given; and what needs a lock, or to be alone,
+        // runs nowhere else meanwhile.
+        let bound = self.suite_of(work.unit).bundles
+            || self.units[work.unit as usize].needs.is_constrained();
+        let over = state.gone || state.waiting || bound || stuck;
         if over || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
             return None;
         }
@@ -197,7 +201,7 @@ impl Run {
     fn pieces_left(&self, left: &Left) -> Vec<Piece> {
         let on_record = self.record.lease(left.lease);
         let on_record = on_record.expect("a live lease is on record");
-        let started = &on_record.cases[..left.first];
+        let started = &on_record.cases[..left.first.min(on_record.cases.len())];
         self.pieces(on_record.unit, &left.numbers, started)
     }
 
@@ -214,6 +218,12 @@ impl Run {
                 groups.all(|group| group.is_some() && group == first)
             }
         }
+    }
+
+    /// Whether a slot that has this kind of process has nothing to do.
+    fn has_taker(&self, kind: u32) -> bool {
+        let mut shards = 0..self.shards.len() as u32;
+        shards.any(|shard| self.could_take(shard) && self.dispatcher.is_of(shard, kind))
     }
 
     pub(super) fn serving(&self) -> u32 {
@@ -236,7 +246,14 @@ impl Run {
         let unit = self.works[work as usize].unit;
         self.dispatcher.progress(shard, now, left.total);
         let waiting = self.dispatcher.is_waiting();
-        let setup = self.setup_of(unit);
+        let kind = self.units[unit as usize].needs.kind;
+        // Where no slot of its kind has nothing to do, one of another kind has to start a process for what is taken back.
+        let start = if waiting || self.has_taker(kind) {
+            Micros::ZERO
+        } else {
+            self.dispatcher.start_of(kind)
+        };
+        let setup = self.setup_of(unit) + start;
         let level = self.dispatcher.level(now);
         let free = self.dispatcher.free(shard, now);
         let slack = if waiting {
@@ -269,7 +286,8 @@ impl Run {
             .map(|piece| piece.expected)
             .sum();
         let gain = if waiting { moved - setup } else { moved };
-        if gain <= WORTH {
+        let taken = start == Micros::ZERO || self.dispatcher.is_worth_turning(kind, moved);
+        if gain <= WORTH || !taken {
             return false;
         }
         self.shards[shard as usize].revoking = Some(left.lease);
@@ -418,12 +436,13 @@ impl Run {
     /// Whether the lease that a slot has at work has cases, known or not, that have not started and may move.
     pub(super) fn has_unstarted(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        if state.bundles {
-            return false;
-        }
-        let Some(&(lease, _)) = state.leases.front() else {
+        let Some(&(lease, work)) = state.leases.front() else {
             return false;
         };
+        let unit = self.works[work as usize].unit;
+        if self.suite_of(unit).bundles || self.units[unit as usize].needs.is_constrained() {
+            return false;
+        }
         if state.place.declared.is_none() {
             return true;
         }

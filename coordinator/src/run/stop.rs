@@ -23,10 +23,10 @@ impl Run {
         if self.phase == Phase::Listing {
             self.phase = Phase::Running;
             self.units.iter_mut().for_each(|unit| unit.open = 0);
-            self.dispatcher.drain();
+            self.dispatcher.drain(|_| true);
             return;
         }
-        for work in self.dispatcher.drain() {
+        for work in self.dispatcher.drain(|_| true) {
             let unit = self.works[work as usize].unit as usize;
             self.units[unit].open -= 1;
         }

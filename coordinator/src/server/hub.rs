@@ -5,7 +5,7 @@ use super::{Replay, Settings};
 use crate::run::{self, AgentId, AgentJoined, Event};
 use crate::store::{RunHandle, RunKey, Store, StoreError};
 use crate::wire::Opening;
-use evenkeel_proto::{ledger as l, v1};
+use evenkeel_proto::{ledger as l, suite::Suite, v1};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -193,12 +193,10 @@ impl Hub {
     }
 
     async fn submit(&mut self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
-        let suite = request
-            .suite
-            .ok_or_else(|| Status::invalid_argument("a submission needs a suite"))?;
-        if suite.command.is_empty() {
-            return Err(Status::invalid_argument("the suite's command is empty"));
-        }
+        let suites = request.suites;
+        check_suites(&suites).map_err(Status::invalid_argument)?;
+        let rules = run::Rules::new(&suites)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let now = unix_us();
         let run = if request.run.is_empty() {
             run_id(now)
@@ -213,28 +211,14 @@ impl Hub {
             run: run.clone(),
             round: 1,
             opened_unix_us: now,
-            runner: suite.runner.clone(),
-            command: suite.command.clone(),
-            directory: suite.directory.clone(),
-            environment: suite.environment.clone(),
-            case_timeout_us: suite.case_timeout_us,
-            whole: suite.whole,
-            isolate: suite.isolate,
-            settings: suite
-                .settings
-                .iter()
-                .map(|setting| l::Setting {
-                    name: setting.name.clone(),
-                    values: setting.values.clone(),
-                })
-                .collect(),
             seed: request.seed,
             max_fail: request.max_fail,
             commit: commit.id,
             branch: commit.branch,
             changes: commit.changes,
             evenkeel: request.evenkeel,
-            suite: suite.name.clone(),
+            suites,
+            ..l::RunOpened::default()
         };
         let settings = run::Settings {
             max_fail: request.max_fail,
@@ -243,11 +227,11 @@ impl Hub {
         };
         let opening = Opening {
             run: run.clone(),
-            suite,
+            kinds: rules.kinds(),
             seed: request.seed,
             identity: self.replay.as_ref().map(|replay| replay.identity),
         };
-        let (state, effects) = run::Run::open(opened, settings);
+        let (state, effects) = run::Run::open(opened, rules, settings);
         let (rows, effects) = run_task::first_rows(effects);
         let stored = rows.len() as u64;
         let key = RunKey {
@@ -257,7 +241,7 @@ impl Hub {
         };
         let handle = match self
             .store
-            .open_run(key, now, opening.suite.name.clone(), rows)
+            .open_run(key, now, state.record().suites(), rows)
             .await
         {
             Ok(handle) => handle,
@@ -290,6 +274,25 @@ fn unix_us() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A run has suites, each with a command and a name of its own.
+fn check_suites(suites: &[Suite]) -> Result<(), String> {
+    if suites.is_empty() {
+        return Err("a submission needs a suite".to_owned());
+    }
+    for (number, suite) in suites.iter().enumerate() {
+        if suite.command.is_empty() {
+            return Err(format!("the command of suite {:?} is empty", suite.name));
+        }
+        if suites[..number]
+            .iter()
+            .any(|other| other.name == suite.name)
+        {
+            return Err(format!("two suites are named {:?}", suite.name));
+        }
+    }
+    Ok(())
 }
 
 /// Date, time and four random characters: sorts by age, short enough to type.

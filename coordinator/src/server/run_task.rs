@@ -7,9 +7,9 @@ use super::ended::ended;
 use super::hub::{HubMessage, error_chain};
 use crate::report;
 use crate::run::{AgentId, AgentJoined, Command, Effect, Event, History, RED, Run, Show, UNBUILT};
-use crate::store::{HistoryQuery, RunHandle, Store, StoreError, samples_of};
+use crate::store::{HistoryQuery, RunHandle, Store, StoreError, command_digest, samples_of};
 use crate::wire::{self, Opening};
-use evenkeel_proto::{ledger as l, v1};
+use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
@@ -225,15 +225,24 @@ impl RunTask {
     /// Reads the history on the side: processes start meanwhile.
     fn load_history(&mut self, joined: &AgentJoined) {
         let opened = &self.run.record().opened;
-        let query = HistoryQuery {
-            project: opened.project.clone(),
-            suite: opened.suite.clone(),
-            command: command_digest(opened),
-            environment_class: joined.environment_class.clone(),
-            slots: joined.slots,
-        };
+        let suites = opened.suites.iter();
+        let queries: Vec<HistoryQuery> = suites
+            .map(|suite| HistoryQuery {
+                project: opened.project.clone(),
+                suite: suite.name.clone(),
+                command: command_digest(suite),
+                environment_class: joined.environment_class.clone(),
+                slots: joined.slots,
+            })
+            .collect();
         let store = self.seat.store.clone();
-        self.history = Some(tokio::spawn(async move { store.history(query).await }));
+        self.history = Some(tokio::spawn(async move {
+            let mut history = History::default();
+            for query in queries {
+                history.suites.push(store.history(query).await?);
+            }
+            Ok(history)
+        }));
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) {
@@ -445,7 +454,7 @@ impl RunTask {
         let record = self.run.record();
         let seat = &self.seat;
         let samples = if seat.keep_history {
-            samples_of(record, command_digest(&record.opened))
+            samples_of(record)
         } else {
             Vec::new()
         };
@@ -467,17 +476,6 @@ impl RunTask {
         kept.map_err(|error| error_chain(&error))?;
         reports.map_err(|error| error_chain(&error))
     }
-}
-
-/// What of a run's suite decides how long its units take.
-fn command_digest(opened: &l::RunOpened) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for word in &opened.command {
-        hasher
-            .update(&(word.len() as u64).to_le_bytes())
-            .update(word.as_bytes());
-    }
-    *hasher.finalize().as_bytes()
 }
 
 /// A watcher that does not keep up is dropped; it attaches again from its cursor.

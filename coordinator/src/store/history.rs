@@ -5,8 +5,8 @@
 
 use super::StoreError;
 use crate::record::{Lease, Outcome, Record};
-use crate::run::{CaseKey, History};
-use evenkeel_proto::ledger::lease_ended::Reason;
+use crate::run::{CaseKey, SuiteHistory};
+use evenkeel_proto::{ledger::lease_ended::Reason, suite::Suite};
 use evenkeel_schedule::{Micros, Sample};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -41,9 +41,22 @@ pub struct UnitSample {
     pub samples: Vec<u8>,
 }
 
+/// What of a suite decides how long its units take.
+pub fn command_digest(suite: &Suite) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for word in &suite.command {
+        hasher
+            .update(&(word.len() as u64).to_le_bytes())
+            .update(word.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
 /// The samples of a run that is over. A unit that lost a process on its way tells nothing about its duration; one that
 /// was split tells what all of its parts took, with one set-up.
-pub fn samples_of(record: &Record, command: [u8; 32]) -> Vec<UnitSample> {
+pub fn samples_of(record: &Record) -> Vec<UnitSample> {
+    let suites = record.opened.suites.iter();
+    let commands: Vec<[u8; 32]> = suites.map(command_digest).collect();
     let mut leases: BTreeMap<u32, Vec<&Lease>> = BTreeMap::new();
     // A lease that was given back before it began took nothing.
     for lease in record.leases.iter().filter(|lease| lease.begun.is_some()) {
@@ -51,7 +64,7 @@ pub fn samples_of(record: &Record, command: [u8; 32]) -> Vec<UnitSample> {
     }
     leases
         .into_iter()
-        .filter_map(|(unit, leases)| sample_of(record, unit, &leases, command))
+        .filter_map(|(unit, leases)| sample_of(record, unit, &leases, &commands))
         .collect()
 }
 
@@ -59,7 +72,7 @@ fn sample_of(
     record: &Record,
     unit: u32,
     leases: &[&Lease],
-    command: [u8; 32],
+    commands: &[[u8; 32]],
 ) -> Option<UnitSample> {
     let unit = &record.units[unit as usize];
     if unit.settled.is_some() {
@@ -90,8 +103,8 @@ fn sample_of(
     Some(UnitSample {
         query: HistoryQuery {
             project: record.opened.project.clone(),
-            suite: record.opened.suite.clone(),
-            command,
+            suite: record.suite_of(unit).name.clone(),
+            command: commands[unit.suite as usize],
             environment_class: agent.environment_class.clone(),
             slots: record.shards.len() as u32,
         },
@@ -181,7 +194,7 @@ pub(super) async fn save(
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     query: &HistoryQuery,
-) -> Result<History, StoreError> {
+) -> Result<SuiteHistory, StoreError> {
     let rows = sqlx::query(
         "SELECT unit, work_us, setup_us, command, environment_class, slots, id FROM history
          WHERE project = ?1 AND suite = ?2 AND run IN
@@ -250,7 +263,7 @@ pub(super) async fn load(
             cases.insert(unit.clone(), known);
         }
     }
-    Ok(History {
+    Ok(SuiteHistory {
         samples: best
             .into_iter()
             .map(|(unit, (_, samples, _))| (unit, samples))

@@ -8,7 +8,7 @@ mod ledger;
 mod schema;
 mod timings;
 
-pub use history::{HistoryQuery, UnitSample, samples_of};
+pub use history::{HistoryQuery, UnitSample, command_digest, samples_of};
 pub use ledger::{RunKey, RunRow};
 pub use timings::{CaseTime, UnitTimes, samples_from};
 
@@ -96,7 +96,7 @@ enum Request {
     },
     History {
         query: HistoryQuery,
-        reply: Reply<crate::run::History>,
+        reply: Reply<crate::run::SuiteHistory>,
     },
     Runs {
         limit: u32,
@@ -253,7 +253,10 @@ impl Store {
         }
     }
 
-    pub async fn history(&self, query: HistoryQuery) -> Result<crate::run::History, StoreError> {
+    pub async fn history(
+        &self,
+        query: HistoryQuery,
+    ) -> Result<crate::run::SuiteHistory, StoreError> {
         self.ask(|reply| Request::History { query, reply }).await
     }
 

@@ -1,12 +1,15 @@
 //! A small world around one run: agents with slots that follow commands as real ones do, a network that delays, and faults.
 
-use evenkeel_coordinator::record::{Outcome, Record, Verdict};
+use evenkeel_coordinator::record::{Lease, Outcome, Record, Verdict};
 use evenkeel_coordinator::run::{
     AgentId, AgentJoined, CaseEnded, CaseKey, Command, Effect, EndCause, Event, Fact, FactBody,
-    Farewell, History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Run, RunningCase,
-    Settings,
+    Farewell, History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Rules, Run,
+    RunningCase, Settings, SuiteHistory,
 };
-use evenkeel_proto::ledger as l;
+use evenkeel_proto::{
+    ledger as l,
+    suite::{Names, Override, Suite, Variables},
+};
 use evenkeel_schedule::{Micros, Sample};
 use prost::Message;
 use std::cmp::Reverse;
@@ -40,7 +43,13 @@ enum Behaviour {
 }
 
 struct ModelUnit {
+    suite: u32,
+    /// Two suites may have units of the same name.
     name: String,
+    locks: Vec<String>,
+    exclusive: bool,
+    /// It has an environment of its own.
+    apart: bool,
     cases: Vec<(Behaviour, u64)>,
     /// Every fourth case belongs to one of two groups.
     grouped: bool,
@@ -60,6 +69,7 @@ impl ModelUnit {
 
 #[derive(Clone, Debug)]
 enum Item {
+    List(u32),
     Lease(LeaseCommand),
     Idle,
     Recycle,
@@ -78,6 +88,8 @@ struct Running {
 
 #[derive(Default)]
 struct Slot {
+    /// Of its process.
+    kind: u32,
     queue: VecDeque<Item>,
     running: Option<Running>,
     up: bool,
@@ -98,7 +110,8 @@ struct Agent {
 enum Happening {
     ToAgent(usize, Command),
     ToRun(Event),
-    Lists(usize, usize, Vec<l::Unit>, bool),
+    /// A part of what a process that is still there lists.
+    Lists(usize, usize, u32, Vec<l::Unit>, bool),
     /// The case that runs on a slot ends, if the token is still the one.
     CaseEnds(usize, usize, u64),
     ProcessUp(usize, usize),
@@ -109,8 +122,12 @@ enum Happening {
 }
 
 pub struct World {
-    /// Its processes want several units at once.
-    bundles: bool,
+    /// Of each suite whether its processes want several units at once.
+    bundles: Vec<bool>,
+    /// Of each kind of process the suite.
+    kinds: Vec<u32>,
+    /// Who holds what, as the ledger says it.
+    locks: HashMap<String, u32>,
     random: fastrand::Rng,
     now: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -134,8 +151,8 @@ pub struct World {
     /// Processes have something to say at their end, and the run as a whole is to be concluded.
     closing: bool,
     finish: bool,
-    carried: Vec<String>,
-    finished: Option<Vec<String>>,
+    carried: Vec<(u32, String)>,
+    finished: HashMap<u32, Vec<String>>,
     texts: u64,
     /// The latest arrival on each way, so that messages keep their order.
     arrivals: HashMap<(usize, bool), u64>,
@@ -144,9 +161,19 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, faults: Faults) -> World {
         let mut random = fastrand::Rng::with_seed(seed);
+        let suites = if random.bool() { 1 } else { random.usize(2..4) };
+        let bound = random.u32(0..3) == 0;
         let units: Vec<ModelUnit> = (0..random.usize(0..12))
             .map(|unit| ModelUnit {
-                name: format!("dir{}/unit{unit}", unit % 3),
+                suite: (unit % suites) as u32,
+                name: format!("dir{}/unit{}", unit % 3, unit / suites),
+                locks: ["a", "b"]
+                    .iter()
+                    .filter(|_| bound && random.u32(0..3) == 0)
+                    .map(|&lock| lock.to_owned())
+                    .collect(),
+                exclusive: bound && random.u32(0..6) == 0,
+                apart: bound && random.u32(0..6) == 0,
                 cases: (0..cases(&mut random))
                     .map(|_| (behaviour(&mut random, faults), random.u64(10..400_000)))
                     .collect(),
@@ -158,13 +185,21 @@ impl World {
             project: "p".into(),
             run: "r".into(),
             round: 1,
-            suite: "s".into(),
+            suites: (0..suites as u32)
+                .map(|suite| described(suite, &units))
+                .collect(),
             ..Default::default()
         };
+        let rules = Rules::new(&opened.suites).expect("names are patterns");
+        let number = |suite: Suite| suite.name.parse().expect("suites are named by numbers");
+        let kinds = rules.kinds().into_iter().map(number).collect();
+        let bundling = random.u32(0..4) == 0;
         let (closing, finish) = (random.bool(), random.bool());
-        let bundles = random.u32(0..4) == 0;
-        let history = history(&mut random, &units);
-        let (run, effects) = Run::open(opened, Settings::default());
+        let bundles = (0..suites)
+            .map(|suite| bundling && (suite == 0 || random.bool()))
+            .collect();
+        let history = history(&mut random, suites, &units);
+        let (run, effects) = Run::open(opened, rules, Settings::default());
         let mut world = World {
             random,
             now: 0,
@@ -186,10 +221,12 @@ impl World {
             stored: 0,
             last_stored: 0,
             bundles,
+            kinds,
+            locks: HashMap::new(),
             closing,
             finish,
             carried: Vec::new(),
-            finished: None,
+            finished: HashMap::new(),
             texts: 0,
             arrivals: HashMap::new(),
         };
@@ -287,8 +324,8 @@ impl World {
                 };
                 self.schedule(self.now + delay, Happening::ToRun(gone));
             }
-            Happening::Lists(agent, slot, units, more) if self.agents[agent].alive => {
-                self.tell(agent, slot, FactBody::Listed { units, more });
+            Happening::Lists(agent, slot, kind, units, more) if self.agents[agent].alive => {
+                self.tell(agent, slot, FactBody::Listed { kind, units, more });
             }
             Happening::ToAgent(agent, command) if self.agents[agent].alive => {
                 self.command(agent, command)
@@ -323,9 +360,13 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Append(batch) => {
-                    self.record
-                        .apply_batch(&batch)
-                        .expect("the ledger can be read back");
+                    for entry in &batch.entries {
+                        self.check_locks(entry);
+                        self.record
+                            .apply(entry)
+                            .expect("the ledger can be read back");
+                    }
+                    self.record.latest = Micros(batch.at_us);
                     self.ledger.extend(batch.encode_to_vec());
                 }
                 Effect::StoreText { offset, bytes } => {
@@ -341,7 +382,9 @@ impl World {
                 Effect::Send { agent, command } => {
                     if let Command::Lease(lease) = &command {
                         let mut units = self.record.units.iter();
-                        let number = units.position(|unit| *unit.name == *lease.unit);
+                        let suite = self.kinds[lease.kind as usize];
+                        let number =
+                            units.position(|unit| unit.suite == suite && *unit.name == *lease.unit);
                         assert!(
                             number.is_some_and(|number| number < self.stored),
                             "unit {} is leased before its listing is stored",
@@ -355,6 +398,42 @@ impl World {
                 Effect::Ack { .. } | Effect::Show(_) => {}
             }
         }
+    }
+
+    /// Who is given a unit holds its locks, nobody else does, and what must be alone is.
+    fn check_locks(&mut self, entry: &l::Entry) {
+        use l::entry::Body;
+        match &entry.body {
+            Some(Body::Locked(locked)) => {
+                let before = self.locks.insert(locked.lock.clone(), locked.shard);
+                assert_eq!(before, None, "lock {} is held twice", locked.lock);
+            }
+            Some(Body::Unlocked(unlocked)) => {
+                let holder = self.locks.remove(&unlocked.lock);
+                assert_eq!(holder, Some(unlocked.shard), "lock {}", unlocked.lock);
+            }
+            Some(Body::Leased(leased)) => {
+                let unit = &self.record.units[leased.unit as usize];
+                let model = self.model(unit.suite, &unit.name);
+                for lock in &model.locks {
+                    assert_eq!(self.locks.get(lock), Some(&leased.shard), "lock {lock}");
+                }
+                let live = self.record.leases.iter().filter(|lease| lease.is_live());
+                for other in live.filter(|other| other.shard != leased.shard) {
+                    let unit = &self.record.units[other.unit as usize];
+                    let beside = self.model(unit.suite, &unit.name);
+                    let alone = model.exclusive || beside.exclusive;
+                    assert!(!alone, "{} runs beside {}", beside.name, model.name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn model(&self, suite: u32, name: &str) -> &ModelUnit {
+        let mut units = self.units.iter();
+        let found = units.find(|unit| unit.suite == suite && unit.name == name);
+        found.expect("a listed unit")
     }
 
     fn arrival(&mut self, agent: usize, to_agent: bool) -> u64 {
@@ -395,32 +474,15 @@ impl World {
         }
         match command {
             Command::Open { shards, .. } => {
-                for (slot, _) in shards {
+                for (slot, _, kind) in shards {
+                    self.agents[agent].slots[slot as usize].kind = kind;
                     self.start(agent, slot as usize);
                 }
             }
-            Command::List { slot } => {
-                // In one piece or in several, some of them late.
-                let mut units: VecDeque<l::Unit> = self
-                    .units
-                    .iter()
-                    .map(|u| l::Unit {
-                        name: u.name.clone(),
-                        path: String::new(),
-                        size: 10,
-                    })
-                    .collect();
-                let mut at = self.now;
-                loop {
-                    let size = self.random.usize(0..=units.len());
-                    let chunk: Vec<l::Unit> = units.drain(..size).collect();
-                    let more = !units.is_empty();
-                    self.schedule(at, Happening::Lists(agent, slot as usize, chunk, more));
-                    at += self.random.u64(0..200_000);
-                    if !more {
-                        break;
-                    }
-                }
+            Command::List { slot, kind } => {
+                let state = &mut self.agents[agent].slots[slot as usize];
+                state.queue.push_back(Item::List(kind));
+                self.advance(agent, slot as usize);
             }
             Command::Lease(lease) => {
                 let slot = lease.slot as usize;
@@ -433,8 +495,15 @@ impl World {
                         Some(_) => false,
                         None => state.idle,
                     };
+                    // One of another kind gets a process of its own anyway.
+                    let kinds = state.queue.iter().rev().filter_map(|item| match item {
+                        Item::List(kind) => Some(*kind),
+                        Item::Lease(lease) => Some(lease.kind),
+                        Item::Idle | Item::Recycle => None,
+                    });
+                    let stays = kinds.chain([state.kind]).next() == Some(lease.kind);
                     assert!(
-                        !idle,
+                        !(idle && stays),
                         "a process that has let go of what its tests share is given {}",
                         lease.unit
                     );
@@ -468,9 +537,16 @@ impl World {
                 }
                 self.tell(agent, slot as usize, FactBody::Concluded);
             }
-            Command::Finish { slot, carried, .. } => {
-                assert!(self.finished.is_none(), "the run is finished twice");
-                self.finished = Some(carried.into_iter().map(|(_, carry)| carry).collect());
+            Command::Finish {
+                slot,
+                kind,
+                carried,
+                ..
+            } => {
+                let carried = carried.into_iter().map(|(_, carry)| carry).collect();
+                let before = self.finished.insert(self.kinds[kind as usize], carried);
+                assert!(before.is_none(), "the run is finished twice");
+                self.agents[agent].slots[slot as usize].kind = kind;
                 self.agents[agent].slots[slot as usize].ordinal = 0;
                 self.says_goodbye(agent, slot as usize);
                 self.tell(agent, slot as usize, FactBody::Concluded);
@@ -501,24 +577,16 @@ impl World {
         state.up = true;
         state.ordinal = 0;
         let incarnation = state.incarnation;
+        let kind = state.kind;
         let started = ProcessStarted {
+            kind,
+            took: Micros(self.random.u64(1_000..80_000)),
             incarnation,
             pid: 1,
-            argv: Vec::new(),
-            directory: String::new(),
-            environment: Vec::new(),
-            runner: String::new(),
-            framework: String::new(),
-            language: String::new(),
-            notes: Vec::new(),
-            max_fail: 0,
-            junit: String::new(),
             closing: self.closing,
             finish: self.closing && self.finish,
-            bundles: self.bundles,
-            durations: 0,
-            durations_min: Micros::ZERO,
-            show_output: false,
+            bundles: self.bundles[self.kinds[kind as usize] as usize],
+            ..ProcessStarted::default()
         };
         self.tell(agent, slot, FactBody::ProcessStarted(started));
         self.advance(agent, slot);
@@ -528,6 +596,12 @@ impl World {
     fn advance(&mut self, agent: usize, slot: usize) {
         let state = &mut self.agents[agent].slots[slot];
         if !state.up {
+            let wanted = state.queue.iter().find_map(|item| match item {
+                Item::List(kind) => Some(*kind),
+                Item::Lease(lease) => Some(lease.kind),
+                Item::Idle | Item::Recycle => None,
+            });
+            state.kind = wanted.unwrap_or(state.kind);
             if !state.queue.is_empty() && !state.closed {
                 self.start(agent, slot);
             }
@@ -544,8 +618,23 @@ impl World {
             }
             return;
         }
+        let wanted = match state.queue.front() {
+            Some(Item::List(kind)) => *kind,
+            Some(Item::Lease(lease)) => lease.kind,
+            None | Some(Item::Idle | Item::Recycle) => state.kind,
+        };
+        if wanted != state.kind {
+            self.says_goodbye(agent, slot);
+            self.agents[agent].slots[slot].kind = wanted;
+            self.start(agent, slot);
+            return;
+        }
         match state.queue.pop_front() {
             None | Some(Item::Idle) => {}
+            Some(Item::List(kind)) => {
+                self.list(agent, slot, kind);
+                self.advance(agent, slot);
+            }
             Some(Item::Recycle) => {
                 self.says_goodbye(agent, slot);
                 self.start(agent, slot);
@@ -554,11 +643,37 @@ impl World {
         }
     }
 
+    /// In one piece or in several, some of them late.
+    fn list(&mut self, agent: usize, slot: usize, kind: u32) {
+        let suite = self.kinds[kind as usize];
+        let own = self.units.iter().filter(|unit| unit.suite == suite);
+        let mut units: VecDeque<l::Unit> = own
+            .map(|unit| l::Unit {
+                name: unit.name.clone(),
+                size: 10,
+                ..l::Unit::default()
+            })
+            .collect();
+        let mut at = self.now;
+        loop {
+            let size = self.random.usize(0..=units.len());
+            let chunk: Vec<l::Unit> = units.drain(..size).collect();
+            let more = !units.is_empty();
+            self.schedule(at, Happening::Lists(agent, slot, kind, chunk, more));
+            at += self.random.u64(0..200_000);
+            if !more {
+                break;
+            }
+        }
+    }
+
     fn begin(&mut self, agent: usize, slot: usize, lease: LeaseCommand) {
+        let suite = self.kinds[lease.kind as usize];
+        assert_eq!(self.agents[agent].slots[slot].kind, lease.kind);
         let unit = self
             .units
             .iter()
-            .position(|unit| unit.name == lease.unit)
+            .position(|unit| unit.suite == suite && unit.name == lease.unit)
             .expect("a listed unit");
         self.tell(agent, slot, FactBody::UnitBegun { lease: lease.lease });
         let key = |case: usize| CaseKey {
@@ -718,7 +833,7 @@ impl World {
                 }),
             loading: self.units[running.unit].kills_loader,
         });
-        let ended = ended(state.incarnation, cause, in_flight);
+        let ended = ended(state.kind, state.incarnation, cause, in_flight);
         state.incarnation += 1;
         state.ends += 1;
         state.up = false;
@@ -730,10 +845,11 @@ impl World {
     /// A planned end. A process that ran something has something for the one that concludes the run.
     fn says_goodbye(&mut self, agent: usize, slot: usize) {
         let state = &mut self.agents[agent].slots[slot];
-        let mut ended = ended(state.incarnation, EndCause::Finished, None);
+        let mut ended = ended(state.kind, state.incarnation, EndCause::Finished, None);
+        let suite = self.kinds[state.kind as usize];
         if state.ordinal > 0 {
             let carry = format!("{agent}/{slot}/{}", state.incarnation);
-            self.carried.push(carry.clone());
+            self.carried.push((suite, carry.clone()));
             ended.farewell = Some(Farewell {
                 carry,
                 ..Farewell::default()
@@ -772,12 +888,10 @@ impl World {
         self.advance(agent, slot);
     }
 
-    /// No process ever came up.
-    fn lonely(&self) -> bool {
-        self.record
-            .shards
-            .iter()
-            .all(|shard| shard.processes.is_empty())
+    /// No process of a suite ever came up.
+    fn unstarted(&self, suite: u32) -> bool {
+        let mut processes = self.record.shards.iter().flat_map(|shard| &shard.processes);
+        processes.all(|process| process.started.suite != suite)
     }
 
     fn check(&self) {
@@ -795,7 +909,7 @@ impl World {
                 .record
                 .units
                 .iter()
-                .find(|unit| *unit.name == *model.name)
+                .find(|unit| unit.suite == model.suite && *unit.name == *model.name)
             else {
                 assert!(self.stopped, "unit {} was never listed", model.name);
                 continue;
@@ -871,19 +985,15 @@ impl World {
             }
         }
         for unit in &self.record.units {
-            let model = self.units.iter().find(|model| *model.name == *unit.name);
-            let crashes = model.is_some_and(|model| {
-                let ends = [
-                    Behaviour::Crash,
-                    Behaviour::KilledOnce,
-                    Behaviour::KilledAlways,
-                ];
-                model.kills_loader
-                    || model
-                        .cases
-                        .iter()
-                        .any(|(behaviour, _)| ends.contains(behaviour))
-            });
+            let model = self.model(unit.suite, &unit.name);
+            let ends = [
+                Behaviour::Crash,
+                Behaviour::KilledOnce,
+                Behaviour::KilledAlways,
+            ];
+            let mut cases = model.cases.iter();
+            let crashes =
+                model.kills_loader || cases.any(|(behaviour, _)| ends.contains(behaviour));
             let mut places: HashMap<&str, u32> = HashMap::new();
             for case in unit.cases.iter().filter(|_| !crashes && !self.losses) {
                 if let (Some(group), Some(shard)) = (case.group(), self.record.shard_of(case)) {
@@ -899,11 +1009,11 @@ impl World {
             .iter()
             .zip(self.record.leases.iter().skip(1))
         {
-            let same = (before.unit, before.shard, &before.named)
-                == (lease.unit, lease.shard, &lease.named);
+            let what = |lease: &Lease| (lease.unit, lease.shard, lease.alone, lease.named.clone());
+            let same = what(before) == what(lease);
             let unbegun = before.begun.is_none() && before.ended.is_some();
             // A bundle that loses its process may hold the same the next time.
-            again = if unbegun && same && !self.bundles {
+            again = if unbegun && same && !self.bundles.contains(&true) {
                 again + 1
             } else {
                 0
@@ -915,22 +1025,38 @@ impl World {
             );
         }
         for shard in &self.record.shards {
-            let needless = shard.processes.len() > 1 && !self.crashes && !self.losses;
-            assert!(!needless, "a slot was given a new process without a reason");
-        }
-        let heard = self.carried.clone();
-        if let Some(finished) = &self.finished {
-            // An empty one stands for a process that was lost.
-            let mut finished = finished.clone();
-            finished.retain(|carry| !carry.is_empty());
-            finished.sort();
-            assert!(finished.iter().all(|carry| heard.contains(carry)));
+            // Each suite may have to be listed, and each kind to be run.
+            let reasons = if self.kinds.len() == 1 {
+                1
+            } else {
+                3 * self.kinds.len()
+            };
+            let bound = self
+                .units
+                .iter()
+                .any(|unit| unit.exclusive || !unit.locks.is_empty());
+            let needless = shard.processes.len() > reasons && !self.crashes && !self.losses;
             assert!(
-                self.losses || finished.len() == heard.len(),
-                "{finished:?} of {heard:?}"
+                !needless || bound,
+                "a slot was given a new process without a reason"
             );
-        } else {
-            assert!(!(self.closing && self.finish) || self.losses || self.stopped || self.lonely());
+        }
+        for suite in 0..self.bundles.len() as u32 {
+            let of_suite = self.carried.iter().filter(|(of, _)| *of == suite);
+            let heard: Vec<&String> = of_suite.map(|(_, carry)| carry).collect();
+            if let Some(finished) = self.finished.get(&suite) {
+                // An empty one stands for a process that was lost.
+                let mut finished: Vec<&String> = finished.iter().collect();
+                finished.retain(|carry| !carry.is_empty());
+                assert!(finished.iter().all(|carry| heard.contains(carry)));
+                assert!(
+                    self.losses || finished.len() == heard.len(),
+                    "{finished:?} of {heard:?}"
+                );
+            } else {
+                let wanted = self.closing && self.finish;
+                assert!(!wanted || self.losses || self.stopped || self.unstarted(suite));
+            }
         }
         let incomplete =
             self.record.totals().not_run + self.record.totals().lost > 0 || !self.record.listed;
@@ -974,9 +1100,31 @@ fn cases(random: &mut fastrand::Rng) -> usize {
     }
 }
 
+/// A suite with what holds for its units, each named by a pattern.
+fn described(suite: u32, units: &[ModelUnit]) -> Suite {
+    let own = units.iter().filter(|unit| unit.suite == suite);
+    Suite {
+        name: suite.to_string(),
+        overrides: own
+            .map(|unit| Override {
+                units: vec![unit.name.clone()],
+                exclusive: unit.exclusive.then_some(true),
+                locks: Some(Names {
+                    names: unit.locks.clone(),
+                }),
+                environment: unit.apart.then(Variables::default),
+                ..Override::default()
+            })
+            .collect(),
+        ..Suite::default()
+    }
+}
+
 /// What earlier runs tell of some of the units, more or less right.
-fn history(random: &mut fastrand::Rng, units: &[ModelUnit]) -> History {
-    let mut history = History::default();
+fn history(random: &mut fastrand::Rng, suites: usize, units: &[ModelUnit]) -> History {
+    let mut history = History {
+        suites: vec![SuiteHistory::default(); suites],
+    };
     for unit in units {
         if random.bool() {
             continue;
@@ -993,9 +1141,10 @@ fn history(random: &mut fastrand::Rng, units: &[ModelUnit]) -> History {
             work: known.values().copied().sum(),
             setup: Micros(random.u64(0..50_000)),
         };
-        history.samples.insert(unit.name.clone(), vec![sample]);
+        let own = &mut history.suites[unit.suite as usize];
+        own.samples.insert(unit.name.clone(), vec![sample]);
         if random.u32(0..4) > 0 {
-            history.cases.insert(unit.name.clone(), known);
+            own.cases.insert(unit.name.clone(), known);
         }
     }
     history
@@ -1014,8 +1163,14 @@ fn behaviour(random: &mut fastrand::Rng, faults: Faults) -> Behaviour {
     }
 }
 
-fn ended(incarnation: u32, cause: EndCause, in_flight: Option<InFlight>) -> ProcessEnded {
+fn ended(
+    kind: u32,
+    incarnation: u32,
+    cause: EndCause,
+    in_flight: Option<InFlight>,
+) -> ProcessEnded {
     ProcessEnded {
+        kind,
         incarnation,
         cause,
         in_flight,
