@@ -15,18 +15,41 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run a suite and exit with its verdict
+    #[command(
+        after_help = "Examples:\n  evenkeel run -j 4 -- pytest tests\n  evenkeel run --junit report.xml -- cargo test --workspace\n  evenkeel run --runner command --with units='test/**/*.js' -- npx mocha --reporter xunit --reporter-option output={junit} {units}\n  evenkeel run --suite unit --suite engine      what evenkeel.toml calls so"
+    )]
     Run(RunArgs),
     /// Run again what one shard of a run did: same order, seed, arguments and processes
+    #[command(
+        after_help = "Examples:\n  evenkeel reproduce 20261126-2306 --shard 2/4\n  evenkeel reproduce 20261126-2306 --shard 2/4 --until tests/test_cart.py::test_total"
+    )]
     Reproduce(ReproduceArgs),
     /// List the runs in the state directory, newest first
+    #[command(after_help = "Examples:\n  evenkeel runs --limit 5")]
     Runs(RunsArgs),
     /// Show one run: its verdict, shards and failures
+    #[command(after_help = "Examples:\n  evenkeel show 20261126-2306")]
     Show(ShowArgs),
     /// Import, show and export recorded durations
+    #[command(
+        after_help = "Examples:\n  evenkeel timings import --suite pytest old/*.xml\n  evenkeel timings show\n  evenkeel timings export > timings.json"
+    )]
     Timings(TimingsArgs),
+    /// Check whether a run would work here, and what would make it slow
+    #[command(after_help = "Examples:\n  evenkeel doctor\n  evenkeel doctor -- pytest tests")]
+    Doctor(DoctorArgs),
+    /// Write completions for a shell to standard output
+    #[command(
+        after_help = "Examples:\n  evenkeel completions bash > ~/.local/share/bash-completion/completions/evenkeel\n  evenkeel completions fish > ~/.config/fish/completions/evenkeel.fish"
+    )]
+    Completions(CompletionsArgs),
     /// Serve runs to agents on other processes
+    #[command(
+        after_help = "Examples:\n  evenkeel coordinator --listen 127.0.0.1:7450 --state /var/lib/evenkeel"
+    )]
     Coordinator(CoordinatorArgs),
     /// Offer slots to a coordinator
+    #[command(after_help = "Examples:\n  evenkeel agent --coordinator 127.0.0.1:7450 --slots 8")]
     Agent(AgentArgs),
     /// A runner that does nothing, for benchmarks and simulation
     #[command(hide = true)]
@@ -38,15 +61,8 @@ pub struct RunArgs {
     /// How many processes work at a time [default: the number of cores]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
-    /// The directory that the command runs in
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-    /// Where ledger, history and outputs are kept [default: .evenkeel beside evenkeel.toml, else in the root]
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
-    /// Name the framework instead of recognising it in the command: pytest, cargo, command, protocol
-    #[arg(long, value_name = "NAME")]
-    pub runner: Option<String>,
+    #[command(flatten)]
+    pub what: What,
     /// Write the merged JUnit report here
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
@@ -65,6 +81,35 @@ pub struct RunArgs {
     /// Stop after this many failed tests
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_fail: Option<u32>,
+    /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub coordinator: Option<String>,
+    /// Print failures and the verdict only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Whether to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub color: Color,
+}
+
+/// What is to be run.
+#[derive(Args, Debug)]
+pub struct What {
+    /// The directory that the command runs in
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Where ledger, history and outputs are kept [default: .evenkeel beside evenkeel.toml, else in the root]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Run only this suite of evenkeel.toml; may be repeated [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub suite: Vec<String>,
+    /// Name the framework instead of recognising it in the command: pytest, cargo, command, protocol
+    #[arg(long, value_name = "NAME")]
+    pub runner: Option<String>,
+    /// A setting of the runner; may be repeated for one that takes several values
+    #[arg(long = "with", value_name = "NAME=VALUE", value_parser = setting)]
+    pub with: Vec<(String, String)>,
     /// A test that runs for longer than this is ended and is an error: 30, 90s, 2m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -75,21 +120,25 @@ pub struct RunArgs {
     /// Give each test a process of its own (cargo)
     #[arg(long)]
     pub isolate: bool,
-    /// A setting of the runner; may be repeated for one that takes several values
-    #[arg(long = "with", value_name = "NAME=VALUE", value_parser = setting)]
-    pub with: Vec<(String, String)>,
-    /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
-    #[arg(long, value_name = "ADDR")]
-    pub coordinator: Option<String>,
-    /// Print failures and the verdict only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Whether to use colours
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
-    pub color: Color,
     /// The framework's command with its arguments; without it, evenkeel.toml says what to run
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub what: What,
+    /// Whether to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub color: Color,
+}
+
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// The shell that is to complete them
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
@@ -230,6 +279,13 @@ pub struct NoopRunnerArgs {
     /// Every N-th case fails, 0 for none
     #[arg(long, default_value_t = 0)]
     pub fail_every: u32,
+}
+
+/// Writes what a shell needs to complete our words.
+pub fn completions(args: &CompletionsArgs) -> crate::exit::Exit {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    clap_complete::generate(args.shell, &mut command, "evenkeel", &mut std::io::stdout());
+    crate::exit::Exit::Green
 }
 
 /// A number of seconds, or a number with a unit.

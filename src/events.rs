@@ -83,6 +83,7 @@ fn seconds(us: u64) -> Value {
 /// The events of an entry that has just been applied.
 fn describe(record: &Record, body: &Body) -> Vec<Value> {
     let unit_name = |unit: u32| record.units[unit as usize].name.to_string();
+    let suite_name = |unit: u32| &record.suite_of(&record.units[unit as usize]).name;
     let shard_name = |shard: u32| json!(shard + 1);
     let agent_of = |shard: u32| {
         record.agents[record.shards[shard as usize].agent as usize]
@@ -92,8 +93,10 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
     let event = match body {
         Body::RunOpened(opened) => json!({
             "event": "run_opened", "run": opened.run, "project": opened.project, "round": opened.round,
-            "suite": opened.suite, "command": opened.command, "directory": opened.directory, "seed": opened.seed,
-            "opened_unix_s": seconds(opened.opened_unix_us),
+            "suites": record.opened.suites.iter().map(|suite| json!({
+                "name": suite.name, "command": suite.command, "directory": suite.directory,
+            })).collect::<Vec<Value>>(),
+            "seed": opened.seed, "opened_unix_s": seconds(opened.opened_unix_us),
         }),
         Body::AgentJoined(joined) => {
             json!({"event": "agent_joined", "agent": joined.name, "incarnation": joined.incarnation})
@@ -109,6 +112,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
         Body::ProcessStarted(started) => json!({
             "event": "process_started", "shard": shard_name(started.shard), "incarnation": started.incarnation,
             "pid": started.pid, "ready_s": seconds(started.at_us),
+            "suite": record.opened.suites[started.suite as usize].name,
         }),
         Body::ProcessEnded(ended) => json!({
             "event": "process_ended", "shard": shard_name(ended.shard), "incarnation": ended.incarnation,
@@ -116,7 +120,10 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
         }),
         Body::Listed(listed) => {
             let units: Vec<&str> = listed.units.iter().map(|unit| unit.name.as_str()).collect();
-            json!({"event": "listed", "units": units})
+            // An entry holds units of one suite.
+            let suite = listed.units.first().map(|unit| unit.suite);
+            let suite = suite.map(|suite| &record.opened.suites[suite as usize].name);
+            json!({"event": "listed", "suite": suite, "units": units})
         }
         Body::Planned(planned) => {
             let shards: Vec<Vec<String>> = planned
@@ -128,6 +135,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
         }
         Body::Leased(leased) => json!({
             "event": "leased", "lease": leased.lease, "generation": leased.generation, "unit": unit_name(leased.unit),
+            "suite": suite_name(leased.unit),
             "shard": shard_name(leased.shard), "agent": agent_of(leased.shard),
             "expected_s": seconds(leased.expected_us.into()), "alone": leased.alone.is_some(),
             "named": leased.named.len(),
@@ -141,6 +149,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
             };
             json!({
                 "event": "unit_started", "lease": begun.lease, "unit": unit_name(lease.unit),
+                "suite": suite_name(lease.unit),
                 "shard": shard_name(lease.shard), "start_s": seconds(begun.at_us),
             })
         }
@@ -162,6 +171,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
             };
             json!({
                 "event": "test_finished", "id": &*case.id, "occurrence": case.occurrence, "file": &*unit.name,
+                "suite": suite_name(lease.unit),
                 "outcome": outcome, "final": outcome != "killed", "start_s": seconds(attempt.started_us),
                 "end_s": seconds(attempt.ended_us), "duration_s": seconds(attempt.duration_us),
                 "shard": shard_name(lease.shard), "agent": agent_of(lease.shard), "lease": attempt.lease,
@@ -183,6 +193,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
             let begun = lease.begun.map(|begun| seconds(begun.at.0));
             json!({
                 "event": "lease_ended", "lease": ended.lease, "unit": unit_name(lease.unit),
+                "suite": suite_name(lease.unit),
                 "shard": shard_name(lease.shard), "agent": agent_of(lease.shard), "reason": reason,
                 "start_s": begun, "end_s": seconds(ended.at_us), "setup_s": seconds(ended.setup_us),
                 "waited_s": seconds(ended.waited_us),
@@ -211,13 +222,19 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
                 .map_or(&unit.name, |case| &unit.cases[case as usize].id);
             json!({
                 "event": "settled", "id": &**id, "file": &*unit.name, "outcome": settled.outcome,
-                "message": settled.message,
+                "suite": suite_name(settled.unit), "message": settled.message,
             })
         }
         Body::Closed(closed) => json!({
             "event": "run_closed", "verdict": closed.verdict, "exit_code": closed.exit_code,
             "makespan_s": seconds(closed.makespan_us), "lower_bound_s": seconds(closed.lower_bound_us),
             "message": closed.message,
+        }),
+        Body::Locked(locked) => json!({
+            "event": "locked", "lock": locked.lock, "shard": shard_name(locked.shard), "lease": locked.lease,
+        }),
+        Body::Unlocked(unlocked) => json!({
+            "event": "unlocked", "lock": unlocked.lock, "shard": shard_name(unlocked.shard),
         }),
         Body::Evidence(evidence) => json!({
             "event": "evidence", "lease": evidence.lease, "case": evidence.case, "reason": evidence.reason,

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod connect;
 mod coordinator;
+mod doctor;
 mod events;
 mod exit;
 mod noop_runner;
@@ -13,6 +14,7 @@ mod render;
 mod replay;
 mod run;
 mod show;
+mod suites;
 mod timings;
 
 use clap::Parser;
@@ -49,7 +51,11 @@ fn main() -> ExitCode {
     };
     if matches!(
         cli.command,
-        cli::Command::Runs(_) | cli::Command::Show(_) | cli::Command::Timings(_)
+        cli::Command::Runs(_)
+            | cli::Command::Show(_)
+            | cli::Command::Timings(_)
+            | cli::Command::Doctor(_)
+            | cli::Command::Completions(_)
     ) {
         // These print and end: when nobody reads on (`| head`), they end too.
         // SAFETY: sets a signal's disposition before anything that could depend on it.
@@ -62,6 +68,8 @@ fn main() -> ExitCode {
             cli::Command::Runs(args) => show::runs(args).await,
             cli::Command::Show(args) => show::show(args).await,
             cli::Command::Timings(args) => timings::timings(args).await,
+            cli::Command::Doctor(args) => doctor::doctor(args).await,
+            cli::Command::Completions(args) => Ok(cli::completions(&args)),
             cli::Command::Coordinator(args) => coordinator::coordinator(args).await,
             cli::Command::Agent(args) => agent::agent(args).await,
             cli::Command::NoopRunner(_) => unreachable!("handled before the runtime started"),

@@ -10,7 +10,7 @@ use evenkeel_coordinator::record::{Attempt, Record};
 use evenkeel_coordinator::run::{CaseKey, Script, ScriptLease};
 use evenkeel_coordinator::server::{Coordinator, Replay};
 use evenkeel_coordinator::store::Store;
-use evenkeel_proto::v1;
+use evenkeel_proto::{suite::Suite, v1};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,13 +30,15 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     }
     let script = script(&record, shard - 1, args.until.as_deref())?;
     let opened = &record.opened;
-    if !Path::new(&opened.directory).is_dir() {
-        return Err(Failure::usage(format!(
-            "the run's directory {} is not on this machine",
-            opened.directory
-        )));
+    for suite in &opened.suites {
+        if !Path::new(&suite.directory).is_dir() {
+            return Err(Failure::usage(format!(
+                "the run's directory {} is not on this machine",
+                suite.directory
+            )));
+        }
     }
-    let commit = project::commit(Path::new(&opened.directory));
+    let commit = project::commit(Path::new(&opened.suites[0].directory));
     if commit.id != opened.commit || commit.changes != opened.changes {
         eprintln!("warning: the checkout is not as it was in that run; what runs may differ");
     }
@@ -57,24 +59,13 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     let request = v1::SubmitRequest {
         project: opened.project.clone(),
         run: opened.run.clone(),
-        suite: Some(v1::Suite {
-            name: opened.suite.clone(),
-            runner: opened.runner.clone(),
-            command: opened.command.clone(),
-            directory: opened.directory.clone(),
-            environment: recorded_environment(&record, shard - 1),
-            case_timeout_us: opened.case_timeout_us,
-            whole: opened.whole,
-            isolate: opened.isolate,
-            settings: opened
-                .settings
-                .iter()
-                .map(|setting| v1::Setting {
-                    name: setting.name.clone(),
-                    values: setting.values.clone(),
-                })
-                .collect(),
-        }),
+        suites: (0..)
+            .zip(&opened.suites)
+            .map(|(number, suite)| Suite {
+                environment: recorded_environment(&record, shard - 1, number),
+                ..suite.clone()
+            })
+            .collect(),
         seed: opened.seed,
         max_fail: 0,
         commit: Some(commit),
@@ -114,7 +105,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
 }
 
 /// The suite's environment, and what the slot's processes were seen to have of what changes how tests behave.
-fn recorded_environment(record: &Record, shard: u32) -> BTreeMap<String, String> {
+fn recorded_environment(record: &Record, shard: u32, suite: u32) -> BTreeMap<String, String> {
     const TAKEN: [&str; 12] = [
         "CI",
         "LANG",
@@ -129,8 +120,11 @@ fn recorded_environment(record: &Record, shard: u32) -> BTreeMap<String, String>
         "RUST_BACKTRACE",
         "RUSTFLAGS",
     ];
-    let mut environment = record.opened.environment.clone();
-    if let Some(process) = record.shards[shard as usize].processes.first() {
+    let suite_number = suite;
+    let suite = &record.opened.suites[suite_number as usize];
+    let mut environment = suite.environment.clone();
+    let mut processes = record.shards[shard as usize].processes.iter();
+    if let Some(process) = processes.find(|process| process.started.suite == suite_number) {
         let seen = process
             .started
             .environment
@@ -194,6 +188,7 @@ fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Fa
             ran.into_iter().map(|(_, key)| key).collect()
         };
         let lease = ScriptLease {
+            suite: unit.suite,
             unit: unit.name.to_string(),
             only,
         };

@@ -1,16 +1,17 @@
 //! `evenkeel run`: submit a suite, watch it, fetch the reports, exit with the verdict.
 
-use crate::cli::{Collect, RunArgs};
-use crate::config::{self, Config, Place};
+use crate::cli::RunArgs;
+use crate::config::Place;
 use crate::connect::{self, Address, Local};
 use crate::events::EventWriter;
 use crate::exit::{Exit, Failure};
 use crate::project;
 use crate::render::{Renderer, Style};
+use crate::suites;
 use evenkeel_agent::{AgentConfig, AgentError};
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::{Store, StoreError};
-use evenkeel_proto::{MAX_MESSAGE, v1};
+use evenkeel_proto::{MAX_MESSAGE, suite, v1};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,14 +24,12 @@ use tonic::transport::Channel;
 use v1::run_service_client::RunServiceClient;
 use v1::watch_event::Body;
 
-/// As many slots as one agent may have.
-const MAX_SLOTS: u32 = 4096;
 /// After the first signal what runs may finish for this long.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What to run, from the command line and the file.
 struct Plan {
-    suite: v1::Suite,
+    suites: Vec<suite::Suite>,
     project: String,
     state: PathBuf,
     slots: u32,
@@ -42,7 +41,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     // Before anything runs: what cannot be written is said now.
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
     // Asking git takes as long as opening the house.
-    let directory = PathBuf::from(&plan.suite.directory);
+    let directory = PathBuf::from(&plan.suites[0].directory);
     let commit = tokio::task::spawn_blocking(move || project::commit(&directory));
     let listening = Listening {
         events,
@@ -96,7 +95,7 @@ async fn conduct(
     let request = v1::SubmitRequest {
         project: plan.project.clone(),
         run: args.run_id.clone().unwrap_or_default(),
-        suite: Some(plan.suite.clone()),
+        suites: plan.suites.clone(),
         seed: args.seed.unwrap_or_else(random_seed),
         max_fail: args.max_fail.unwrap_or(0),
         commit: Some(commit.await.unwrap_or_default()),
@@ -116,7 +115,7 @@ async fn conduct(
         Watched::Ended(ended) => *ended,
         Watched::Killed => return Ok(None),
     };
-    let directory = Path::new(&plan.suite.directory);
+    let directory = Path::new(&plan.suites[0].directory);
     let junit = args
         .junit
         .clone()
@@ -138,145 +137,14 @@ async fn conduct(
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, Failure> {
-    let place = Place::find(args.root.as_deref(), args.state.as_deref())?;
-    let (suite, slots) = if args.command.is_empty() {
-        let (path, config) = place.found.as_ref().ok_or_else(|| {
-            Failure::usage(format!(
-                "no command was given, and there is no {} here or above",
-                config::FILE
-            ))
-            .with_hint(
-                "give the framework's command behind --, for example: evenkeel run -- pytest tests",
-            )
-        })?;
-        suite_of_file(args, path, config, &place.home)?
-    } else {
-        (suite_of_command(args, &place.root)?, args.slots)
-    };
+    let place = Place::find(args.what.root.as_deref(), args.what.state.as_deref())?;
+    let (suites, slots) = suites::of_run(&args.what, &place)?;
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     Ok(Plan {
-        suite,
+        suites,
         project: place.project(),
         state: place.state,
-        slots: slots.unwrap_or_else(cores),
-    })
-}
-
-fn suite_of_command(args: &RunArgs, root: &Path) -> Result<v1::Suite, Failure> {
-    let runner = args.runner.clone().unwrap_or_default();
-    let framework = recognise(&args.command, &runner)?;
-    can_isolate(framework, args.isolate)?;
-    let settings = settings(framework, config::settings_of(&args.with))?;
-    Ok(v1::Suite {
-        name: framework.name().to_owned(),
-        runner: framework.name().to_owned(),
-        command: args.command.clone(),
-        directory: root.to_string_lossy().into_owned(),
-        environment: BTreeMap::new(),
-        case_timeout_us: micros(args.timeout),
-        whole: args.collect == Some(Collect::Whole),
-        isolate: args.isolate,
-        settings,
-    })
-}
-
-fn suite_of_file(
-    args: &RunArgs,
-    path: &Path,
-    config: &Config,
-    home: &Path,
-) -> Result<(v1::Suite, Option<u32>), Failure> {
-    let (name, suite) = config.only_suite(path)?;
-    let command = suite.command.list();
-    let runner = args
-        .runner
-        .clone()
-        .or_else(|| suite.runner.clone())
-        .unwrap_or_default();
-    let framework = recognise(&command, &runner)?;
-    can_isolate(framework, args.isolate || suite.isolate)?;
-    let settings = settings(framework, suite.settings(&args.with))?;
-    let directory = suite
-        .directory
-        .as_ref()
-        .map_or_else(|| home.to_owned(), |directory| home.join(directory));
-    if !directory.is_dir() {
-        return Err(Failure::usage(format!(
-            "{}: the directory of suite {name}, {}, is not there",
-            path.display(),
-            directory.display()
-        )));
-    }
-    let suite_slots = args.slots.or(suite.slots);
-    if let Some(slots) = suite_slots.filter(|slots| !(1..=MAX_SLOTS).contains(slots)) {
-        let path = path.display();
-        return Err(
-            Failure::usage(format!("{path}: suite {name} has {slots} slots"))
-                .with_hint(format!("1 to {MAX_SLOTS} are possible")),
-        );
-    }
-    let suite = v1::Suite {
-        name: name.to_owned(),
-        runner: framework.name().to_owned(),
-        command,
-        directory: directory.to_string_lossy().into_owned(),
-        environment: suite.environment.clone(),
-        case_timeout_us: micros(args.timeout.or(suite.timeout)),
-        whole: args.collect.or(suite.collect) == Some(Collect::Whole),
-        isolate: args.isolate || suite.isolate,
-        settings,
-    };
-    Ok((suite, suite_slots))
-}
-
-/// The runner's settings, each one that it has.
-fn settings(
-    framework: evenkeel_agent::Framework,
-    given: BTreeMap<String, Vec<String>>,
-) -> Result<Vec<v1::Setting>, Failure> {
-    let unknown = framework.settings().and_then(|known| {
-        let mut names = given.keys();
-        let wrong = names.find(|name| !known.contains(&name.as_str()))?;
-        Some((known, wrong))
-    });
-    if let Some((known, wrong)) = unknown {
-        let name = framework.name();
-        let hint = if known.is_empty() {
-            format!("{name} has no settings of its own; leave it out")
-        } else {
-            format!("{name} has: {}", known.join(", "))
-        };
-        return Err(
-            Failure::usage(format!("there is no setting {wrong:?} for {name}")).with_hint(hint),
-        );
-    }
-    let settings = given
-        .into_iter()
-        .map(|(name, values)| v1::Setting { name, values });
-    Ok(settings.collect())
-}
-
-fn can_isolate(framework: evenkeel_agent::Framework, wanted: bool) -> Result<(), Failure> {
-    if wanted && !framework.isolates() {
-        let name = framework.name();
-        return Err(
-            Failure::usage(format!("--isolate is not possible with {name}"))
-                .with_hint("leave it out: tests of one file share a process"),
-        );
-    }
-    Ok(())
-}
-
-fn recognise(command: &[String], runner: &str) -> Result<evenkeel_agent::Framework, Failure> {
-    evenkeel_agent::recognise(command, runner).map_err(|error| {
-        Failure::usage(error.to_string())
-            .with_hint("Evenkeel knows pytest and cargo test, also behind a wrapper (uv run pytest, python -m pytest); a command that writes JUnit goes with --runner command, a runner of your own with --runner protocol")
-    })
-}
-
-fn micros(duration: Option<Duration>) -> u64 {
-    duration.map_or(0, |duration| {
-        u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+        slots: args.slots.or(slots).unwrap_or_else(cores),
     })
 }
 
@@ -459,7 +327,7 @@ pub async fn watch_run(
                     let stop = v1::StopRequest {
                         run: run.to_owned(),
                         reason: format!("interrupted by {name}"),
-                        grace_us: micros(Some(GRACE)),
+                        grace_us: GRACE.as_micros() as u64,
                     };
                     client.stop(stop).await.map_err(lost)?;
                     continue;

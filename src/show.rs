@@ -99,8 +99,14 @@ fn describe(row: &RunRow, record: &Record, directory: &Path) -> String {
     line("run", &row.key.run);
     line("project", &opened.project);
     line("opened", &when(opened.opened_unix_us));
-    line("command", &opened.command.join(" "));
-    line("directory", &opened.directory);
+    let several = opened.suites.len() > 1;
+    for suite in &opened.suites {
+        if several {
+            line("suite", &suite.name);
+        }
+        line("command", &suite.command.join(" "));
+        line("directory", &suite.directory);
+    }
     line("seed", &opened.seed.to_string());
     if !opened.commit.is_empty() {
         let changed = if opened.changes.is_empty() {

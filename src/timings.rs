@@ -30,26 +30,28 @@ struct Meant {
 
 fn meant(of: &OfSuite) -> Result<Meant, Failure> {
     let place = Place::find(of.root.as_deref(), of.state.as_deref())?;
-    let suites = place.found.as_ref().map(|(_, config)| &config.suite);
+    let suites = place.found.as_ref().map(|found| found.config.suites());
     let configured = suites.and_then(|suites| {
         let wanted = of.suite.as_ref();
         let mut fitting = suites
-            .iter()
-            .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+            .into_iter()
+            .map(|(name, suite)| (name, suite.get_ref()))
+            .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name));
         let first = fitting.next()?;
         fitting.next().is_none().then_some(first)
     });
     let runner = configured.and_then(|(_, suite)| {
-        let runner = suite.runner.clone().unwrap_or_default();
-        let framework = evenkeel_agent::recognise(&suite.command.list(), &runner).ok()?;
+        let runner = suite.runner.as_ref().map(|runner| runner.get_ref().clone());
+        let command = suite.command.get_ref().list();
+        let framework = evenkeel_agent::recognise(&command, &runner.unwrap_or_default()).ok()?;
         Some(framework.name().to_owned())
     });
     let directory = configured.map(|(_, suite)| match &suite.directory {
-        Some(directory) => place.home.join(directory),
+        Some(directory) => place.home.join(directory.get_ref()),
         None => place.home.clone(),
     });
     let suite = of.suite.clone();
-    let suite = suite.or_else(|| configured.map(|(name, _)| name.clone()));
+    let suite = suite.or_else(|| configured.map(|(name, _)| name.to_owned()));
     Ok(Meant {
         directory: directory.unwrap_or_else(|| place.root.clone()),
         suite,

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUBCOMMANDS: [&str; 10] = [
+const SUBCOMMANDS: [&str; 12] = [
     "run",
     "reproduce",
     "runs",
@@ -16,6 +16,8 @@ const SUBCOMMANDS: [&str; 10] = [
     "timings import",
     "timings show",
     "timings export",
+    "doctor",
+    "completions",
     "coordinator",
     "agent",
 ];
@@ -168,6 +170,7 @@ fn fields<'a>(source: &'a str, mark: &str) -> Vec<&'a str> {
     let mut names = Vec::new();
     let mut marked = false;
     let mut inside = false;
+    let mut renamed = None;
     for line in source.lines() {
         if line.starts_with("#[derive(") {
             marked = line.contains(mark);
@@ -177,11 +180,13 @@ fn fields<'a>(source: &'a str, mark: &str) -> Vec<&'a str> {
             (marked, inside) = (false, false);
         } else if inside {
             let line = line.trim().trim_start_matches("pub ");
-            names.extend(
-                line.split_once(": ")
-                    .map(|(name, _)| name)
-                    .filter(|name| !name.starts_with(['/', '#'])),
-            );
+            if let Some((_, rename)) = line.split_once("rename = \"") {
+                renamed = rename.split('"').next();
+            }
+            let name = line.split_once(": ").map(|(name, _)| name);
+            if let Some(name) = name.filter(|name| !name.starts_with(['/', '#'])) {
+                names.push(renamed.take().unwrap_or(name));
+            }
         }
     }
     names
@@ -214,6 +219,6 @@ fn every_field_of_the_json_report_is_described() {
 
 #[test]
 fn every_key_of_the_configuration_is_described() {
-    let source = read("src/config.rs");
+    let source = read("src/config/mod.rs");
     named("docs/config.md", &fields(&source, "Deserialize"));
 }

@@ -7,6 +7,7 @@ mod batch;
 mod clock;
 mod framework;
 pub mod guard;
+mod hooks;
 mod process;
 mod runner;
 mod session;

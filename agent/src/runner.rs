@@ -31,6 +31,12 @@ pub(crate) enum Op<'a> {
         /// Another one follows at once, to be run together with this one.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         more: bool,
+        /// A case's deadline, for runners that have to watch it themselves.
+        #[serde(skip_serializing_if = "is_zero")]
+        timeout_us: u64,
+        /// What a case past its deadline has left to end by itself.
+        #[serde(skip_serializing_if = "is_zero")]
+        grace_us: u64,
     },
     Grant {
         lease: u64,

@@ -3,11 +3,13 @@
 use crate::batch::{self, Report};
 use crate::clock::now_us;
 use crate::framework::{Identity, RecogniseError, recognise};
-use crate::slot::{Setup, Slot, SlotCommand};
+use crate::hooks::Hooks;
+use crate::slot::{Kind, Setup, Slot, SlotCommand};
 use evenkeel_proto::{MAX_MESSAGE, VERSIONS, v1};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -148,7 +150,7 @@ pub async fn serve(
 
 fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
     Some(match body {
-        In::List(list) => (list.slot, SlotCommand::List),
+        In::List(list) => (list.slot, SlotCommand::List { kind: list.kind }),
         In::Lease(lease) => (lease.slot, SlotCommand::Lease(lease)),
         In::Revoke(revoke) => (revoke.slot, SlotCommand::Revoke(revoke)),
         In::Idle(idle) => (idle.slot, SlotCommand::Idle { ends: idle.ends }),
@@ -157,6 +159,7 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
         In::Finish(finish) => (
             finish.slot,
             SlotCommand::Finish {
+                kind: finish.kind,
                 carried: finish.carried,
                 more: finish.more,
             },
@@ -244,20 +247,34 @@ async fn start(
         inbox,
         stream.clone(),
     ));
-    let suite = opening.suite.unwrap_or_default();
     let mut run = OpenRun {
         run: opening.run.clone(),
         slots: HashMap::new(),
         tasks: Vec::new(),
         forward,
     };
-    match recognise(&suite.command, &suite.runner) {
-        Ok(framework) => {
+    let kinds = opening.kinds.into_iter();
+    let kinds: Result<Vec<Kind>, v1::ProcessRefused> = (0..)
+        .zip(kinds)
+        .map(
+            |(number, suite)| match recognise(&suite.command, &suite.runner) {
+                Ok(framework) => Ok(Kind { framework, suite }),
+                Err(error) => Err(refuse(&error, number)),
+            },
+        )
+        .collect();
+    match kinds {
+        Ok(kinds) => {
+            let kinds: Arc<[Kind]> = kinds.into();
+            let suites = kinds.iter().map(|kind| &kind.suite);
+            let machine = [("EVENKEEL_RUN_ID".to_owned(), opening.run.clone())];
+            let hooks = Arc::new(Hooks::new(suites, opening.shards.len(), &machine));
             for shard in opening.shards {
                 let setup = Setup {
                     slot: shard.slot,
-                    framework,
-                    suite: suite.clone(),
+                    kinds: Arc::clone(&kinds),
+                    hooks: Arc::clone(&hooks),
+                    first: shard.kind.min(kinds.len() as u32 - 1),
                     identity: Identity {
                         run: opening.run.clone(),
                         shard: shard.shard,
@@ -275,8 +292,7 @@ async fn start(
                     .push(tokio::spawn(Slot::new(setup, reports.clone()).run(inbox)));
             }
         }
-        Err(error) => {
-            let refused = refuse(&error);
+        Err(refused) => {
             let slot = opening.shards.first().map_or(0, |shard| shard.slot);
             let fact = v1::Fact {
                 at_us: now_us(),
@@ -295,8 +311,9 @@ async fn start(
     run
 }
 
-fn refuse(error: &RecogniseError) -> v1::ProcessRefused {
+fn refuse(error: &RecogniseError, kind: u32) -> v1::ProcessRefused {
     v1::ProcessRefused {
+        kind,
         reason: v1::process_refused::Reason::Usage as i32,
         message: error.to_string(),
         ..v1::ProcessRefused::default()

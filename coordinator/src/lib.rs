@@ -6,6 +6,7 @@
 
 pub mod record;
 pub mod report;
+pub mod rules;
 pub mod run;
 pub mod server;
 pub mod store;

@@ -51,6 +51,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
                 v1::process_refused::Reason::Unsupported => RefusedReason::Unsupported,
                 v1::process_refused::Reason::Broken => RefusedReason::Broken,
                 v1::process_refused::Reason::Build => RefusedReason::Build,
+                v1::process_refused::Reason::Setup => RefusedReason::Setup,
                 v1::process_refused::Reason::Unspecified => {
                     return Err(WireError::Unknown {
                         what: "a refusal",

@@ -66,6 +66,10 @@ pub(super) fn failure(paint: Paint, failure: &v1::Failure, full: bool) -> String
         }
         return text;
     }
+    // Most frameworks say in the long text what they say in the line; a process that ended says other things.
+    if !said.detail.contains(said.message.trim()) {
+        indent(&mut text, &said.message);
+    }
     let detail = if said.detail.is_empty() {
         &said.message
     } else {

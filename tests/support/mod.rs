@@ -457,6 +457,7 @@ pub fn sound(events: &[Value]) {
     let mut live: BTreeMap<u64, &Value> = BTreeMap::new();
     let mut verdicts: BTreeMap<(String, String), u32> = BTreeMap::new();
     let mut busy: BTreeMap<u64, f64> = BTreeMap::new();
+    let unit = |event: &Value| format!("{}: {}", text(&event["suite"]), text(&event["file"]));
     for event in events {
         let number = event["seq"].as_u64().unwrap();
         assert!(number >= sequence, "out of order: {event}");
@@ -469,9 +470,7 @@ pub fn sound(events: &[Value]) {
                 assert_eq!(live[&lease]["shard"], event["shard"], "{event}");
                 assert_eq!(live[&lease]["unit"], event["file"], "{event}");
                 if event["final"] == true {
-                    *verdicts
-                        .entry((text(&event["file"]), key(event)))
-                        .or_default() += 1;
+                    *verdicts.entry((unit(event), key(event))).or_default() += 1;
                 }
                 let (start, end) = (
                     event["start_s"].as_f64().unwrap(),
@@ -486,9 +485,7 @@ pub fn sound(events: &[Value]) {
                 );
             }
             "settled" => {
-                *verdicts
-                    .entry((text(&event["file"]), key(event)))
-                    .or_default() += 1
+                *verdicts.entry((unit(event), key(event))).or_default() += 1;
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! Cargo: the user's command is carried out by the runner in our own binary.
 
 use crate::process::Spawn;
-use evenkeel_proto::v1;
+use evenkeel_proto::suite::Suite;
 use evenkeel_runners::cargo::words;
 use std::path::Path;
 
@@ -9,8 +9,18 @@ pub(super) fn recognises(command: &[String]) -> bool {
     words::find(command).is_some()
 }
 
+pub(super) fn asks_version(command: &[String]) -> Option<Vec<String>> {
+    let found = words::find(command)?;
+    let mut question = command[..found.cargo.end].to_vec();
+    if found.tool == words::Tool::Nextest {
+        question.push("nextest".to_owned());
+    }
+    question.push("--version".to_owned());
+    Some(question)
+}
+
 /// `binary` is Evenkeel's own.
-pub(super) fn spawn(suite: &v1::Suite, binary: &Path) -> Spawn {
+pub(super) fn spawn(suite: &Suite, binary: &Path) -> Spawn {
     let own = [
         binary.to_string_lossy().into_owned(),
         evenkeel_runners::ARGUMENT.to_owned(),

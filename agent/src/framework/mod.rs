@@ -9,7 +9,7 @@ mod protocol;
 mod pytest;
 
 use crate::process::Spawn;
-use evenkeel_proto::v1;
+use evenkeel_proto::{suite::Suite, v1};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -71,7 +71,7 @@ impl Framework {
                 reason: reason as i32,
                 message: message.to_owned(),
                 hint: hint.to_owned(),
-                detail: String::new(),
+                ..v1::ProcessRefused::default()
             };
         if status == CANNOT_START {
             let hint = "is the command right, and is it on the PATH?";
@@ -82,6 +82,15 @@ impl Framework {
                 pytest::explain_exit(status, said).map(|(reason, hint)| refused(reason, said, hint))
             }
             Framework::Cargo | Framework::Command | Framework::Protocol => None,
+        }
+    }
+
+    /// Words that have the program which a command starts say its version; nothing where any program may be it.
+    pub fn asks_version(self, command: &[String]) -> Option<Vec<String>> {
+        match self {
+            Framework::Pytest => pytest::asks_version(command),
+            Framework::Cargo => cargo::asks_version(command),
+            Framework::Command | Framework::Protocol => None,
         }
     }
 
@@ -101,7 +110,7 @@ impl Framework {
     /// How to start a process for one slot. `cache` is a directory that outlives runs, `binary` is Evenkeel's own.
     pub(crate) fn spawn(
         self,
-        suite: &v1::Suite,
+        suite: &Suite,
         identity: &Identity,
         role: Role,
         cache: &Path,
@@ -113,16 +122,15 @@ impl Framework {
             Framework::Command => command::spawn(suite, binary),
             Framework::Protocol => protocol::spawn(suite),
         };
-        spawn.environment.extend(identity.environment());
+        let variables = identity.variables().into_iter();
+        let variables = variables.map(|(name, value)| (name, Some(value)));
+        spawn.environment.extend(variables);
         if suite.isolate {
             let isolate = ("EVENKEEL_ISOLATE".to_owned(), Some("1".to_owned()));
             spawn.environment.push(isolate);
         }
-        if suite.case_timeout_us > 0 {
-            let limit = suite.case_timeout_us.to_string();
-            let limit = ("EVENKEEL_TIMEOUT_US".to_owned(), Some(limit));
-            spawn.environment.push(limit);
-        }
+        let name = ("EVENKEEL_SUITE".to_owned(), Some(suite.name.clone()));
+        spawn.environment.push(name);
         if !suite.settings.is_empty() {
             let settings: BTreeMap<&str, &[String]> = suite
                 .settings
@@ -203,7 +211,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// What tests see of it, under our names and under those that ecosystems read already.
-    fn environment(&self) -> Vec<(String, Option<String>)> {
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let mut variables = vec![
             ("EVENKEEL_RUN_ID", self.run.clone()),
             ("EVENKEEL_SLOT", self.shard.to_string()),
@@ -225,7 +233,7 @@ impl Identity {
         }
         variables
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), Some(value)))
+            .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }
 }

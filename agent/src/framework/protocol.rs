@@ -1,9 +1,9 @@
 //! A command that speaks the runner protocol by itself.
 
 use crate::process::Spawn;
-use evenkeel_proto::v1;
+use evenkeel_proto::suite::Suite;
 
-pub(super) fn spawn(suite: &v1::Suite) -> Spawn {
+pub(super) fn spawn(suite: &Suite) -> Spawn {
     Spawn {
         argv: suite.command.clone(),
         directory: suite.directory.clone().into(),

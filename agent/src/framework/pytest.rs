@@ -2,7 +2,7 @@
 
 use super::Identity;
 use crate::process::Spawn;
-use evenkeel_proto::v1;
+use evenkeel_proto::{suite::Suite, v1};
 use std::io;
 use std::path::{Path, PathBuf};
 use v1::process_refused::Reason;
@@ -129,6 +129,11 @@ pub(super) fn recognises(command: &[String]) -> bool {
     behind_pytest(command).is_some()
 }
 
+pub(super) fn asks_version(command: &[String]) -> Option<Vec<String>> {
+    let start = &command[..behind_pytest(command)?];
+    Some([start, &["--version".to_owned()]].concat())
+}
+
 /// Where pytest's own arguments begin: behind a word `pytest` or `py.test`, with whatever wrapper in front of it, or
 /// behind `-m pytest`.
 fn behind_pytest(command: &[String]) -> Option<usize> {
@@ -149,7 +154,7 @@ fn behind_pytest(command: &[String]) -> Option<usize> {
     })
 }
 
-pub(super) fn spawn(suite: &v1::Suite, identity: &Identity, cache: &Path) -> io::Result<Spawn> {
+pub(super) fn spawn(suite: &Suite, identity: &Identity, cache: &Path) -> io::Result<Spawn> {
     let directory = install(cache, identity.shard)?;
     let mut argv = suite.command.clone();
     if let Some(at) = behind_pytest(&argv) {

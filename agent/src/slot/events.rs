@@ -120,6 +120,7 @@ impl Live {
                     Refusal::Build => v1::process_refused::Reason::Build,
                 };
                 self.refused = Some(v1::ProcessRefused {
+                    kind: context.kind,
                     reason: reason as i32,
                     message,
                     hint,
@@ -145,7 +146,14 @@ impl Live {
                         size: u.size,
                     })
                     .collect();
-                fact(now, Body::Listed(v1::Listed { units, more }));
+                fact(
+                    now,
+                    Body::Listed(v1::Listed {
+                        kind: context.kind,
+                        units,
+                        more,
+                    }),
+                );
                 self.urgent |= !more;
             }
             RunnerEvent::Begin { lease, at } => {
@@ -156,10 +164,8 @@ impl Live {
                 }
                 let generation = held.generation;
                 // Who runs several units at once tells of their tests when all are over.
-                self.deadline = context
-                    .deadline
-                    .filter(|_| !self.can_bundle)
-                    .map(|limit| clock::instant(at) + limit.max(LOADING));
+                let limit = held.limits.timeout.filter(|_| !self.can_bundle);
+                self.deadline = limit.map(|limit| clock::instant(at) + limit.max(LOADING));
                 fact(at, Body::UnitBegun(v1::UnitBegun { lease, generation }));
             }
             RunnerEvent::Declare {
@@ -179,6 +185,9 @@ impl Live {
                     .into_iter()
                     .map(|case| held.occurrence(case))
                     .collect();
+                if held.limits.slow.is_some() {
+                    held.names.extend(cases.iter().map(|case| case.id.clone()));
+                }
                 let position = (held.done.len() - cases.len()) as u32;
                 let groups = (position..).zip(&cases);
                 let groups = groups.filter(|(_, case)| !case.group.is_empty());
@@ -218,17 +227,17 @@ impl Live {
                         "case {case} of lease {lease} starts, which was not granted"
                     ));
                 }
+                let limits = held.limits;
                 self.running = Some(Running {
                     case,
                     started_at: at,
                     ordinal,
                     shown: false,
+                    slow_at: limits.slow.map(|slow| clock::instant(at) + slow),
                 });
                 self.ordinal += 1;
-                self.deadline = context
-                    .deadline
-                    .filter(|_| !self.can_bundle)
-                    .map(|limit| clock::instant(at) + limit);
+                let limit = limits.timeout.filter(|_| !self.can_bundle);
+                self.deadline = limit.map(|limit| clock::instant(at) + limit);
                 self.pace.started(at);
                 if case > 0 {
                     self.extend_grant(case + 1);
@@ -356,6 +365,8 @@ impl Live {
         self.can_grant = can("grant") && self.can_revoke;
         self.can_bundle = can("bundle");
         Ok(v1::ProcessStarted {
+            kind: context.kind,
+            took_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             incarnation: context.incarnation,
             pid: hello.pid,
             argv: self.spawn.argv.clone(),

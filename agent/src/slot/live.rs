@@ -1,7 +1,7 @@
 //! A live process of a slot: its leases, its place in the protocol, and what its events say.
 
 use super::grant::{Grant, Pace};
-use super::{CONNECT, LONG, STOP, Wake, keys, op_line};
+use super::{CONNECT, GRACE, LONG, STOP, Wake, keys, op_line};
 use crate::clock::{self, Alignment, now_us};
 use crate::process::{Connected, Process, Spawn};
 use crate::runner::{Carried, DeclaredCase, Op};
@@ -40,8 +40,31 @@ pub(super) struct Killed {
     pub explanation: String,
 }
 
+/// How long a case may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) timeout: Option<Duration>,
+    pub(super) slow: Option<Duration>,
+    /// After its deadline.
+    pub(super) grace: Duration,
+}
+
+impl Limits {
+    fn of(lease: &v1::Lease) -> Limits {
+        let limit = |us: u64| (us > 0).then(|| Duration::from_micros(us));
+        Limits {
+            timeout: limit(lease.timeout_us),
+            slow: limit(lease.slow_us),
+            grace: limit(lease.grace_us).unwrap_or(GRACE),
+        }
+    }
+}
+
 pub(super) struct LeaseState {
     pub(super) lease: u64,
+    pub(super) limits: Limits,
+    /// Of the declared cases, where somebody may ask for them.
+    pub(super) names: Vec<String>,
     pub(super) generation: u32,
     pub(super) begun_at: Option<u64>,
     pub(super) declared: bool,
@@ -64,6 +87,8 @@ pub(super) struct Running {
     pub(super) started_at: u64,
     pub(super) ordinal: u32,
     pub(super) shown: bool,
+    /// When it is to be warned of, if it has not been.
+    pub(super) slow_at: Option<Instant>,
 }
 
 pub(super) struct Live {
@@ -114,8 +139,8 @@ pub(super) struct LeaseHandle(pub(super) LeaseState);
 pub(super) struct Context<'a> {
     pub slot: u32,
     pub incarnation: u32,
+    pub kind: u32,
     pub directory: &'a str,
-    pub deadline: Option<Duration>,
     /// More leases wait behind those that the process holds.
     pub reserve: bool,
 }
@@ -195,6 +220,7 @@ impl Live {
         self.told_idle = false;
         self.waiting = false;
         self.waits_no_more();
+        let limits = Limits::of(&lease);
         let (only, skip) = (keys(lease.only), keys(lease.skip));
         let grant = self.can_grant.then_some(Grant {
             to: 1, // it may be a long one
@@ -209,9 +235,13 @@ impl Live {
             expected_us: lease.expected_us,
             shared: lease.shared,
             more: lease.more && self.can_bundle,
+            timeout_us: lease.timeout_us,
+            grace_us: lease.grace_us,
         });
         self.leases.push_back(LeaseHandle(LeaseState {
             lease: lease.lease,
+            limits,
+            names: Vec::new(),
             generation: lease.generation,
             begun_at: None,
             declared: false,
@@ -321,6 +351,7 @@ impl Live {
         let connect = (!self.hello).then(|| self.started + CONNECT);
         let long = self.running.as_ref().filter(|running| !running.shown);
         let long = long.map(|running| clock::instant(running.started_at) + LONG);
+        let slow = self.running.as_ref().and_then(|running| running.slow_at);
         let stop = if self.killed.is_none() {
             self.stop_by
         } else {
@@ -334,6 +365,7 @@ impl Live {
         [
             connect.filter(|_| self.killed.is_none()),
             long,
+            slow,
             stop,
             deadline,
             self.last_words,
@@ -341,6 +373,20 @@ impl Live {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// The running case and what it should have ended in, once, when it has been running for longer.
+    pub(super) fn slow(&mut self, now: Instant) -> Option<(String, Duration)> {
+        let running = self.running.as_mut()?;
+        running.slow_at.take_if(|at| *at <= now)?;
+        let held = &self.leases.front()?.0;
+        let name = held.names.get(running.case as usize)?;
+        Some((name.clone(), held.limits.slow?))
+    }
+
+    /// How long the case at work, or the unit that is being loaded, may take.
+    pub(super) fn limits(&self) -> Option<Limits> {
+        self.leases.front().map(|held| held.0.limits)
     }
 
     /// The running case, once, when it has been running for `long`.

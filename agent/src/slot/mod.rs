@@ -11,24 +11,29 @@ mod live;
 use crate::batch::Report;
 use crate::clock::now_us;
 use crate::framework::{Framework, Identity, Role};
+use crate::hooks::{self, Failed, Hooks};
 use crate::process::{self, Process};
 use crate::runner::{Carried, Key, Op, write_op};
-use evenkeel_proto::v1;
+use evenkeel_proto::{suite::Suite, v1};
 use live::{Killed, Live, Wire};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use v1::fact::Body;
 use v1::process_ended::Cause;
 
 /// What a slot is told.
 #[derive(Debug)]
 pub(crate) enum SlotCommand {
-    List,
+    List {
+        kind: u32,
+    },
     Lease(v1::Lease),
     Revoke(v1::Revoke),
     Idle {
@@ -37,6 +42,7 @@ pub(crate) enum SlotCommand {
     Recycle,
     Conclude,
     Finish {
+        kind: u32,
         carried: Vec<v1::Carried>,
         more: bool,
     },
@@ -48,8 +54,11 @@ pub(crate) enum SlotCommand {
 /// What a slot needs to know to start processes.
 pub(crate) struct Setup {
     pub slot: u32,
-    pub framework: Framework,
-    pub suite: v1::Suite,
+    /// Every kind of process that it may have to start, and the first.
+    pub kinds: Arc<[Kind]>,
+    pub first: u32,
+    /// What suites want done on this machine; all slots of the run share it.
+    pub hooks: Arc<Hooks>,
     pub identity: Identity,
     /// The binary that guards.
     pub guard: PathBuf,
@@ -59,24 +68,41 @@ pub(crate) struct Setup {
     pub sockets: PathBuf,
 }
 
+/// A kind of process.
+pub(crate) struct Kind {
+    pub framework: Framework,
+    pub suite: Suite,
+}
+
 /// A process has this long to connect.
 const CONNECT: Duration = Duration::from_secs(300);
 /// After `stop` a process has this long to tear down and exit.
 const STOP: Duration = Duration::from_secs(60);
-/// After SIGABRT it has this long to say where it hung.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// After SIGABRT it has this long to say where it hung, where nothing else is set.
+const GRACE: Duration = Duration::from_secs(2);
 /// With a deadline for tests, loading a unit may take as long as one, and at least this long.
 const LOADING: Duration = Duration::from_secs(60);
 /// A case that runs for longer than this is shown.
 const LONG: Duration = Duration::from_millis(250);
 
 enum Item {
-    List,
+    List(u32),
     Lease(v1::Lease),
     Idle,
     Recycle,
     Conclude,
-    Finish,
+    Finish(u32),
+}
+
+impl Item {
+    /// The kind of process that it needs, if it needs a certain one.
+    fn kind(&self) -> Option<u32> {
+        match self {
+            Item::List(kind) | Item::Finish(kind) => Some(*kind),
+            Item::Lease(lease) => Some(lease.kind),
+            Item::Idle | Item::Recycle | Item::Conclude => None,
+        }
+    }
 }
 
 pub(crate) struct Slot {
@@ -86,6 +112,8 @@ pub(crate) struct Slot {
     urgent: bool,
     queue: VecDeque<Item>,
     live: Option<Live>,
+    /// Of its process, or of the last one.
+    kind: u32,
     incarnation: u32,
     /// Ends of processes that nobody asked for.
     ends: u32,
@@ -94,6 +122,14 @@ pub(crate) struct Slot {
     /// What that one needs, as far as it has come.
     carried: Vec<Carried>,
     closing: bool,
+    /// A set-up is under way: of this suite.
+    setting_up: Option<(String, JoinHandle<Result<(), Failed>>)>,
+    /// Suites that this slot has been set up for.
+    set_up: Vec<String>,
+    /// It has told the machine that it needs nothing more.
+    has_left: bool,
+    /// It owes the answer that it is concluded, which goes behind its tear-down.
+    owes_concluded: bool,
 }
 
 /// What woke the slot.
@@ -102,12 +138,14 @@ enum Wake {
     Connected(io::Result<process::Connected>),
     Read(io::Result<usize>),
     Exited(io::Result<ExitStatus>),
+    SetUp(Result<(), Failed>),
     Timer,
 }
 
 impl Slot {
     pub(crate) fn new(setup: Setup, reports: mpsc::Sender<Report>) -> Slot {
         Slot {
+            kind: setup.first,
             setup,
             reports,
             facts: Vec::new(),
@@ -119,6 +157,10 @@ impl Slot {
             concluded: false,
             carried: Vec::new(),
             closing: false,
+            setting_up: None,
+            set_up: Vec::new(),
+            has_left: false,
+            owes_concluded: false,
         }
     }
 
@@ -127,7 +169,12 @@ impl Slot {
         self.start();
         loop {
             self.pump().await;
+            if std::mem::take(&mut self.owes_concluded) {
+                self.tear_down().await;
+                self.fact(Body::Concluded(v1::Concluded {}), true);
+            }
             if self.closing && self.live.is_none() {
+                self.tear_down().await;
                 self.fact(Body::SlotClosed(v1::SlotClosed {}), true);
                 self.flush().await;
                 return;
@@ -137,6 +184,7 @@ impl Slot {
                 if let Some(live) = &mut self.live {
                     live.process.kill();
                 }
+                self.tear_down().await;
                 return;
             }
             match self.wait(&mut commands).await {
@@ -158,6 +206,7 @@ impl Slot {
                 }
                 Wake::Read(Ok(_)) => self.events(),
                 Wake::Exited(status) => self.exited(status).await,
+                Wake::SetUp(outcome) => self.has_set_up(outcome),
                 Wake::Timer => self.timer(),
             }
         }
@@ -165,7 +214,16 @@ impl Slot {
 
     async fn wait(&mut self, commands: &mut mpsc::Receiver<SlotCommand>) -> Wake {
         let Some(live) = &mut self.live else {
-            return Wake::Command(commands.recv().await);
+            let Some((_, setting_up)) = &mut self.setting_up else {
+                return Wake::Command(commands.recv().await);
+            };
+            return tokio::select! {
+                biased;
+                command = commands.recv() => Wake::Command(command),
+                outcome = setting_up => Wake::SetUp(outcome.unwrap_or_else(|error| {
+                    Err(Failed { message: error.to_string(), output: String::new() })
+                })),
+            };
         };
         let timer = live.next_timer();
         let nap = live.nap();
@@ -188,7 +246,15 @@ impl Slot {
     }
 
     fn start(&mut self) {
+        let wanted = self.queue.iter().find_map(Item::kind);
+        // What an agent does not know it cannot start; the coordinator is told what it was given.
+        let known = |kind: &u32| (*kind as usize) < self.setup.kinds.len();
+        self.kind = wanted.filter(known).unwrap_or(self.kind);
+        if self.sets_up_first() {
+            return;
+        }
         let setup = &self.setup;
+        let Kind { framework, suite } = &setup.kinds[self.kind as usize];
         let socket = setup
             .sockets
             .join(format!("{}-{}", setup.slot, self.incarnation));
@@ -197,48 +263,120 @@ impl Slot {
         } else {
             Role::Test
         };
-        let started = setup
-            .framework
-            .spawn(
-                &setup.suite,
-                &setup.identity,
-                role,
-                &setup.cache,
-                &setup.guard,
-            )
-            .and_then(|spawn| {
+        let started = framework
+            .spawn(suite, &setup.identity, role, &setup.cache, &setup.guard)
+            .and_then(|mut spawn| {
+                let kind = ("EVENKEEL_KIND".to_owned(), Some(self.kind.to_string()));
+                spawn.environment.push(kind);
                 let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
                 Ok(Live::new(process, connected, spawn))
             });
         match started {
             Ok(live) => self.live = Some(live),
             Err(error) => {
-                let directory = &self.setup.suite.directory;
-                let explanation =
-                    format!("the process could not be started in {directory}: {error}");
+                let explanation = format!(
+                    "the process could not be started in {}: {error}",
+                    suite.directory
+                );
                 self.queue.clear(); // the coordinator gives it out again
                 self.process_ended(Cause::Exited, -1, None, String::new(), explanation, None);
-                if self.concluded {
-                    self.fact(Body::Concluded(v1::Concluded {}), true);
-                }
+                self.owes_concluded |= self.concluded;
             }
+        }
+    }
+
+    /// Whether the suite whose process is to be started has to be set up before. It has been begun then.
+    fn sets_up_first(&mut self) -> bool {
+        let suite = &self.setup.kinds[self.kind as usize].suite;
+        let nothing = suite.setup.is_empty()
+            && suite.teardown.is_empty()
+            && suite.slot_setup.is_empty()
+            && suite.slot_teardown.is_empty();
+        if nothing || self.concluded || self.set_up.contains(&suite.name) {
+            return false;
+        }
+        let (suite, hooks) = (suite.clone(), Arc::clone(&self.setup.hooks));
+        let environment = self.setup.identity.variables();
+        let name = suite.name.clone();
+        if !(suite.setup.is_empty() && suite.slot_setup.is_empty()) {
+            let text = format!("slot {}: setting up suite {name}", self.setup.slot + 1);
+            self.log(v1::slot_log::Level::Progress, &text);
+        }
+        let setting_up = tokio::spawn(async move {
+            hooks.set_up(&suite.name).await?;
+            hooks::carry_out("slot-setup", &suite.slot_setup, &suite, &environment).await
+        });
+        self.setting_up = Some((name, setting_up));
+        true
+    }
+
+    fn has_set_up(&mut self, outcome: Result<(), Failed>) {
+        let Some((suite, _)) = self.setting_up.take() else {
+            return;
+        };
+        // Where it failed there may be something to tear down all the same.
+        self.set_up.push(suite);
+        match outcome {
+            Ok(()) => self.start(),
+            Err(failed) => {
+                self.queue.clear();
+                let refused = v1::ProcessRefused {
+                    kind: self.kind,
+                    reason: v1::process_refused::Reason::Setup as i32,
+                    message: failed.message,
+                    detail: failed.output,
+                    ..v1::ProcessRefused::default()
+                };
+                self.fact(Body::ProcessRefused(refused), true);
+            }
+        }
+    }
+
+    /// Nothing is run here any more: tears down what was set up for this slot, and on the machine if it is the last.
+    async fn tear_down(&mut self) {
+        if let Some((suite, setting_up)) = self.setting_up.take() {
+            setting_up.abort();
+            self.set_up.push(suite);
+        }
+        if std::mem::replace(&mut self.has_left, true) {
+            return;
+        }
+        let environment = self.setup.identity.variables();
+        let mut failed = Vec::new();
+        for name in std::mem::take(&mut self.set_up).into_iter().rev() {
+            let mut kinds = self.setup.kinds.iter();
+            let Some(kind) = kinds.find(|kind| kind.suite.name == name) else {
+                continue;
+            };
+            let words = &kind.suite.slot_teardown;
+            let torn = hooks::tear_down("slot-teardown", words, &kind.suite, &environment);
+            failed.extend(torn.await.err());
+        }
+        failed.extend(self.setup.hooks.leave().await);
+        for Failed { message, output } in failed {
+            let text = format!("{message}\n{output}");
+            self.log(v1::slot_log::Level::Warning, text.trim_end());
         }
     }
 
     fn command(&mut self, command: SlotCommand) {
         match command {
-            SlotCommand::List => self.queue.push_back(Item::List),
+            SlotCommand::List { kind } => self.queue.push_back(Item::List(kind)),
             SlotCommand::Idle { ends } if ends != self.ends => {}
             SlotCommand::Idle { .. } => self.queue.push_back(Item::Idle),
             SlotCommand::Recycle => self.queue.push_back(Item::Recycle),
             SlotCommand::Conclude => self.conclude(),
-            SlotCommand::Finish { carried, more } => {
+            SlotCommand::Finish {
+                kind,
+                carried,
+                more,
+            } => {
                 self.carried.extend(carried.into_iter().map(|one| Carried {
                     slot: one.shard,
                     carry: one.carry,
                 }));
                 if !more {
-                    self.queue.push_back(Item::Finish);
+                    self.queue.push_back(Item::Finish(kind));
                 }
             }
             // A lease that crossed the news of a process's end on its way is void already.
@@ -258,6 +396,7 @@ impl Slot {
             }
         }
         if self.live.is_none()
+            && self.setting_up.is_none()
             && !self.closing
             && self.queue.iter().any(|item| !matches!(item, Item::Idle))
             && (!self.concluded || self.finishes())
@@ -267,7 +406,9 @@ impl Slot {
     }
 
     fn finishes(&self) -> bool {
-        self.queue.iter().any(|item| matches!(item, Item::Finish))
+        self.queue
+            .iter()
+            .any(|item| matches!(item, Item::Finish(_)))
     }
 
     /// The process comes to its end when what it holds is done; one that is not ready yet has nothing to say.
@@ -279,7 +420,7 @@ impl Slot {
                 self.queue.clear();
                 self.kill(Cause::Ended, "it was not needed any more".to_owned());
             }
-            None => self.fact(Body::Concluded(v1::Concluded {}), true),
+            None => self.owes_concluded = true,
         }
     }
 
@@ -335,7 +476,16 @@ impl Slot {
             if !live.hello || live.killed.is_some() || live.stopping {
                 break;
             }
+            // What needs another kind of process waits for this one's end.
+            let other = |item: &Item| item.kind().is_some_and(|kind| kind != self.kind);
             match self.queue.front() {
+                Some(item) if other(item) => {
+                    if !live.leases.is_empty() {
+                        live.idle();
+                        break;
+                    }
+                    live.stop();
+                }
                 Some(Item::Recycle) if !live.used => {
                     self.queue.pop_front();
                 }
@@ -354,11 +504,11 @@ impl Slot {
                     }
                     live.stop();
                 }
-                Some(Item::Finish) => {
+                Some(Item::Finish(_)) => {
                     live.conclude_run(std::mem::take(&mut self.carried));
                     self.queue.pop_front();
                 }
-                Some(Item::List) => {
+                Some(Item::List(_)) => {
                     live.list();
                     self.queue.pop_front();
                 }
@@ -404,11 +554,8 @@ impl Slot {
         let context = live::Context {
             slot: self.setup.slot,
             incarnation: self.incarnation,
-            directory: &self.setup.suite.directory,
-            deadline: match self.setup.suite.case_timeout_us {
-                0 => None,
-                us => Some(Duration::from_micros(us)),
-            },
+            kind: self.kind,
+            directory: &self.setup.kinds[self.kind as usize].suite.directory,
             reserve: self.queue.iter().any(|item| matches!(item, Item::Lease(_))),
         };
         let taken = live.take_events(&context, &mut self.facts);
@@ -439,12 +586,18 @@ impl Slot {
             };
             self.fact(Body::CaseRunning(running), false);
         }
+        if let Some((case, limit)) = self.live.as_mut().and_then(|live| live.slow(now)) {
+            let text = format!("{case} has been running for {} s", limit.as_secs_f64());
+            self.log(v1::slot_log::Level::Warning, &text);
+        }
         let Some(live) = &mut self.live else { return };
         if live.killed.is_some() {
             return;
         }
         if live.deadline.is_some_and(|at| at <= now) {
-            let limit = Duration::from_micros(self.setup.suite.case_timeout_us);
+            let limits = live.limits();
+            let limit = limits.and_then(|limits| limits.timeout).unwrap_or_default();
+            let grace = limits.map_or(GRACE, |limits| limits.grace);
             let explanation = if live.runs_a_case() {
                 format!("timed out after {} s (--timeout)", limit.as_secs_f64())
             } else {
@@ -457,7 +610,7 @@ impl Slot {
             });
             live.deadline = None;
             process::abort(live.pid);
-            live.last_words = Some(now + LAST_WORDS);
+            live.last_words = Some(now + grace);
         } else if !live.hello && live.started + CONNECT <= now {
             let explanation = format!("it did not say hello within {} s", CONNECT.as_secs());
             self.kill(Cause::Protocol, explanation);
@@ -532,7 +685,7 @@ impl Slot {
                 self.queue.pop_front();
             }
             if self.concluded {
-                self.fact(Body::Concluded(v1::Concluded {}), true);
+                self.owes_concluded = true;
             } else if !self.closing || self.queue.iter().any(|item| matches!(item, Item::Lease(_)))
             {
                 self.start();
@@ -542,8 +695,9 @@ impl Slot {
         self.queue.clear();
         if !was_ready
             && summary.cause == Cause::Exited
-            && let Some(refused) = self.setup.framework.explain_exit(summary.code, &tail)
+            && let Some(mut refused) = self.framework().explain_exit(summary.code, &tail)
         {
+            refused.kind = self.kind;
             self.fact(Body::ProcessRefused(refused), true);
         }
         self.process_ended(
@@ -554,9 +708,7 @@ impl Slot {
             summary.explanation,
             farewell,
         );
-        if self.concluded {
-            self.fact(Body::Concluded(v1::Concluded {}), true);
-        }
+        self.owes_concluded |= self.concluded;
     }
 
     fn process_ended(
@@ -569,6 +721,7 @@ impl Slot {
         farewell: Option<v1::Farewell>,
     ) {
         let ended = v1::ProcessEnded {
+            kind: self.kind,
             incarnation: self.incarnation,
             cause: cause as i32,
             code,
@@ -580,6 +733,10 @@ impl Slot {
         self.incarnation += 1;
         self.ends += u32::from(cause != Cause::Finished);
         self.fact(Body::ProcessEnded(ended), true);
+    }
+
+    fn framework(&self) -> Framework {
+        self.setup.kinds[self.kind as usize].framework
     }
 
     fn log(&mut self, level: v1::slot_log::Level, text: &str) {

@@ -9,19 +9,41 @@ pub struct SlotCapacity {
     pub speed_milli: u32,
 }
 
-/// A lower bound on the makespan and which of its two parts decides it.
+/// A lower bound on the makespan and which of its parts decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// All the work spread evenly over the slots.
     Work(Micros),
     /// The longest pieces, which nothing divides.
     Pieces(Micros),
+    /// What must run one after the other.
+    Chain(Micros),
 }
 
 impl Bound {
     pub fn makespan(self) -> Micros {
         match self {
-            Bound::Work(micros) | Bound::Pieces(micros) => micros,
+            Bound::Work(micros) | Bound::Pieces(micros) | Bound::Chain(micros) => micros,
+        }
+    }
+
+    /// The bound where a chain of so much is among the work, whose parts run one after the other.
+    #[must_use]
+    pub fn with_chain(self, chain: Micros) -> Bound {
+        if chain > self.makespan() {
+            Bound::Chain(chain)
+        } else {
+            self
+        }
+    }
+
+    /// The bound where so much has to run besides, with nothing beside it.
+    #[must_use]
+    pub fn behind(self, alone: Micros) -> Bound {
+        match self {
+            Bound::Work(micros) => Bound::Work(micros + alone),
+            Bound::Pieces(micros) => Bound::Pieces(micros + alone),
+            Bound::Chain(micros) => Bound::Chain(micros + alone),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Sums over a record: totals, shards, makespan and its lower bound.
 
 use super::{Record, Verdict};
+use crate::rules::Rules;
 use evenkeel_schedule::{Bound, Micros, SlotCapacity, lower_bound};
 use std::collections::{BTreeMap, HashMap};
 
@@ -45,7 +46,7 @@ pub struct ShardSummary {
 }
 
 /// How well the slots were used. Times are on the run's clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Schedule {
     pub slots: u32,
     /// From the first unit's start to the last one's end.
@@ -53,6 +54,8 @@ pub struct Schedule {
     pub bound: Bound,
     /// The longest piece that nothing divides.
     pub longest: Option<Longest>,
+    /// The lock that most depends on.
+    pub lock: Option<String>,
 }
 
 /// A piece of a unit that nothing divides: a case or a group of them with what loading the unit takes, or the unit where
@@ -124,11 +127,26 @@ impl Record {
             *work += lease.span() - ended.setup;
             *setup = ended.setup.max(*setup);
         }
-        let work = taken.values().map(|&(work, setup)| work + setup).sum();
+        let rules = Rules::new(&self.opened.suites).unwrap_or_default();
         let mut pieces: Vec<Longest> = Vec::new();
-        for (&unit, &(work, setup)) in &taken {
-            self.pieces(unit, work + setup, setup, &mut pieces);
+        let (mut shared, mut alone) = (Micros::ZERO, Micros::ZERO);
+        let mut chains: BTreeMap<u32, Micros> = BTreeMap::new();
+        for (&number, &(work, setup)) in &taken {
+            let unit = &self.units[number as usize];
+            let (needs, _) = rules.of(unit.suite, &unit.name, &unit.path);
+            if needs.exclusive {
+                alone += work + setup;
+                continue;
+            }
+            shared += work + setup;
+            for &lock in &needs.locks {
+                *chains.entry(lock).or_default() += work + setup;
+            }
+            self.pieces(number, work + setup, setup, &mut pieces);
         }
+        let chain = chains
+            .into_iter()
+            .max_by_key(|&(lock, chain)| (chain, lock));
         let longest = pieces.iter().copied().max();
         let pieces: Vec<Micros> = pieces.into_iter().map(|piece| piece.span).collect();
         let capacity: Vec<SlotCapacity> = self
@@ -143,8 +161,11 @@ impl Record {
         Schedule {
             slots: self.shards.len() as u32,
             makespan: last - first,
-            bound: lower_bound(work, &pieces, &capacity),
+            bound: lower_bound(shared, &pieces, &capacity)
+                .with_chain(chain.map_or(Micros::ZERO, |(_, chain)| chain))
+                .behind(alone),
             longest,
+            lock: chain.map(|(lock, _)| rules.lock(lock).to_owned()),
         }
     }
 

@@ -254,6 +254,7 @@ pub(super) fn write(
                 "longest_test"
             }
             evenkeel_schedule::Bound::Pieces(_) => "longest_unit",
+            evenkeel_schedule::Bound::Chain(_) => "lock",
         },
         explanation: crate::server::explanation(record),
     };

@@ -2,7 +2,7 @@
 //! verdict, and one more process concludes what concerns all of them (the coverage of the whole, for example).
 
 use super::{Command, EndCause, Level, Micros, Phase, ProcessEnded, Run};
-use evenkeel_proto::ledger as l;
+use evenkeel_proto::{ledger as l, suite::Suite};
 use l::Warned;
 use l::entry::Body;
 
@@ -23,7 +23,11 @@ impl Run {
             .stopped
             .as_ref()
             .is_some_and(|stopped| stopped.interrupted);
-        let wanted = self.shards.iter().any(|shard| shard.closing);
+        // What tears down says so before the verdict if something is wrong.
+        let tears_down =
+            |suite: &Suite| !(suite.teardown.is_empty() && suite.slot_teardown.is_empty());
+        let wanted = self.shards.iter().any(|shard| shard.closing)
+            || self.record.opened.suites.iter().any(tears_down);
         if !wanted || interrupted || self.refused.is_some() {
             self.close(now);
             return;

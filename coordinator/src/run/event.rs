@@ -158,6 +158,8 @@ pub enum RefusedReason {
     Broken,
     /// The tests could not be built.
     Build,
+    /// A set-up command failed: no process has been started, and none will be in this slot.
+    Setup,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -314,6 +314,14 @@ impl Run {
             self.end_suite(now, suite);
             return;
         }
+        if *reason == RefusedReason::Setup {
+            self.note(Level::Error, format!("{message}\n{detail}").trim_end());
+            self.shard_gone(now, shard);
+            if self.shards.iter().all(|shard| shard.gone) {
+                self.give_up(message);
+            }
+            return;
+        }
         let works_elsewhere = self
             .record
             .shards
@@ -332,9 +340,10 @@ impl Run {
             return;
         }
         let message = match reason {
-            RefusedReason::Usage | RefusedReason::Unsupported | RefusedReason::Build => {
-                message.clone()
-            }
+            RefusedReason::Usage
+            | RefusedReason::Unsupported
+            | RefusedReason::Build
+            | RefusedReason::Setup => message.clone(),
             RefusedReason::Broken => format!("the framework does not start: {message}"),
         };
         self.refused = Some((self.with_suite(suite, &message), hint.clone()));

@@ -127,7 +127,7 @@ impl Run {
     pub(super) fn take_listing(&mut self, now: Micros, suite: u32) {
         let state = &mut self.suites[suite as usize];
         if self.history.is_none()
-            || self.record.listed
+            || state.recorded
             || self.over
             || (state.listing.is_empty() && !state.listed)
         {
@@ -148,7 +148,7 @@ impl Run {
             if let Some(times) = history.cases.remove(&unit.name) {
                 self.case_times.insert(number, times);
             }
-            let (needs, limits) = self.rules.of(unit);
+            let (needs, limits) = self.rules.of(suite, &unit.name, &unit.path);
             self.units.push(UnitState {
                 work: self.works.len() as u32,
                 needs,
@@ -157,7 +157,9 @@ impl Run {
             });
             self.works.push(Work::new(number, Part::Rest));
         }
-        let all = self.suites.iter().all(|suite| suite.listed);
+        let state = &mut self.suites[suite as usize];
+        state.recorded = state.listed;
+        let all = self.suites.iter().all(|suite| suite.recorded);
         self.append(Body::Listed(l::Listed { units, more: !all }));
         self.estimate(suite, first);
         if all && self.settings.script.is_none() {

@@ -11,16 +11,15 @@ mod hand_out;
 mod leases;
 mod listing;
 mod locks;
-mod rules;
 mod split;
 mod stop;
 
+pub use crate::rules::{Limits, PatternError, Rules};
 pub use event::{
     AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
     FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal,
     RefusedReason, RunningCase, Show,
 };
-pub use rules::{Limits, PatternError, Rules};
 
 use crate::record::{Record, Totals, Verdict};
 use evenkeel_proto::ledger as l;
@@ -134,6 +133,8 @@ struct SuiteState {
     /// What has been listed and is not on record yet, and whether that is all.
     listing: Vec<l::Unit>,
     listed: bool,
+    /// All of it is on record.
+    recorded: bool,
     failed_listings: u32,
     /// Its processes run several units at once, and are given them together.
     bundles: bool,

@@ -149,6 +149,11 @@ pub(crate) fn explanation(record: &Record) -> String {
         if schedule.slots == 1 { "" } else { "s" },
         schedule.bound.makespan().as_secs_f64(),
     );
+    if let (Bound::Chain(_), Some(lock)) = (schedule.bound, &schedule.lock) {
+        text.push_str(&format!(
+            "; what needs the lock {lock} runs one after the other and decides: more slots will not help, fewer tests under the lock would",
+        ));
+    }
     if let (Bound::Pieces(_), Some(longest)) = (schedule.bound, schedule.longest) {
         let unit = &record.units[longest.unit as usize];
         let (name, shorter) = match longest.case {

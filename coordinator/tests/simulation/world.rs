@@ -231,7 +231,8 @@ impl World {
             arrivals: HashMap::new(),
         };
         world.perform(effects);
-        world.schedule(5, Happening::ToRun(Event::History(history)));
+        let at = world.random.u64(0..150_000);
+        world.schedule(at, Happening::ToRun(Event::History(history)));
         let agents = faults.losses as usize + 1 + world.random.usize(0..2);
         for agent in 0..agents {
             let slots = world.random.usize(1..4);

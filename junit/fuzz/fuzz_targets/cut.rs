@@ -4,6 +4,7 @@
 
 use evenkeel_junit::{ReadCase, ReadSuite, Summary, read};
 use libfuzzer_sys::fuzz_target;
+use std::io::{self, Read};
 
 type Cases = Vec<(Vec<ReadSuite>, ReadCase)>;
 
@@ -28,17 +29,31 @@ fuzz_target!(|bytes: &[u8]| {
     );
     if cut.damage.is_none() && !is_wide {
         let mark = b"<testcase name=\"mark\"/>";
-        let (more, _) = cases(&[beginning, mark].concat());
+        let (more, _) = cases(&*[beginning, mark].concat());
         assert_eq!(more.len(), some.len() + 1, "cut at {at} without a word");
         let last = more
             .last()
             .map(|(suites, case)| (suites.len(), &*case.name));
         assert_eq!(last, Some((0, "mark")), "cut at {at} without a word");
     }
+
+    // What cannot be read any further gives the same cases, and never passes for whole.
+    let (read, broken) = cases(beginning.chain(Broken));
+    assert_eq!(read, some, "cannot be read at {at}");
+    assert!(broken.damage.is_some(), "an error at {at} without a word");
 });
 
-fn cases(report: &[u8]) -> (Cases, Summary) {
+fn cases(report: impl Read) -> (Cases, Summary) {
     let mut cases = Cases::new();
     let summary = read(report, |suites, case| cases.push((suites.to_vec(), case)));
     (cases, summary)
+}
+
+/// A disk that gives no more.
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("a broken disk"))
+    }
 }

@@ -12,6 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// When a process has ended, something that it left behind may still hold its output: it is heard for this long.
 const DRAIN: Duration = Duration::from_millis(100);
+/// How often it is looked whether a process that was asked to end has done so.
+const LOOK: Duration = Duration::from_millis(5);
 /// At most so many bytes are read at once.
 const PIECE: usize = 64 << 10;
 
@@ -101,14 +103,18 @@ impl Running {
         }
     }
 
-    /// Ends it and all that it started, where it leads a process group of its own.
-    pub(crate) async fn kill_group(&mut self) {
-        if let Some(pid) = self
-            .child
-            .id()
-            .and_then(|pid| libc::pid_t::try_from(pid).ok())
-        {
-            // SAFETY: a signal to the group that this process was started as the leader of, and has not been waited for.
+    /// Ends it and all that it started, where it leads a process group of its own. It is asked first, and has `grace` to do so
+    /// by itself.
+    pub(crate) async fn end_group(&mut self, grace: Duration) {
+        let leader = self.child.id();
+        if let Some(pid) = leader.and_then(|pid| libc::pid_t::try_from(pid).ok()) {
+            let by = Instant::now() + grace;
+            // SAFETY: signals to the group that this process was started as the leader of. Nobody has waited for it yet, so
+            // that its number is still its own.
+            unsafe { libc::kill(-pid, libc::SIGTERM) };
+            while Instant::now() < by && !has_ended(pid) {
+                tokio::time::sleep(LOOK.min(by - Instant::now())).await;
+            }
             unsafe { libc::kill(-pid, libc::SIGKILL) };
         }
         self.child.kill().await.ok();
@@ -116,6 +122,17 @@ impl Running {
 
     async fn wait(&mut self) -> Result<ExitStatus, RunnerError> {
         self.child.wait().await.map_err(waiting)
+    }
+}
+
+/// Whether a child has ended, without waiting for it.
+fn has_ended(pid: libc::pid_t) -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the structure is plain data that the call fills in.
+    unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        let asked = libc::waitid(libc::P_PID, pid as libc::id_t, &mut found, options);
+        asked != 0 || found.si_pid() == pid
     }
 }
 

@@ -33,6 +33,12 @@ pub(crate) struct Lease {
     /// Another one follows that belongs to the same bundle.
     #[serde(default)]
     pub more: bool,
+    /// A case's deadline, microseconds; 0 for none.
+    #[serde(default)]
+    pub timeout_us: u64,
+    /// What a case past its deadline has left to end by itself, microseconds; 0 where nothing is set.
+    #[serde(default)]
+    pub grace_us: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]

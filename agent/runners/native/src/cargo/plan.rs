@@ -143,7 +143,10 @@ impl Shared {
     pub(super) fn of_this_run() -> Shared {
         let socket = PathBuf::from(std::env::var_os(super::SOCKET).unwrap_or_default());
         let mut hasher = DefaultHasher::new();
-        std::env::var_os("EVENKEEL_RUN_ID").hash(&mut hasher);
+        // Another suite has another build, and another environment may.
+        for name in ["EVENKEEL_RUN_ID", "EVENKEEL_SUITE", "EVENKEEL_KIND"] {
+            std::env::var_os(name).hash(&mut hasher);
+        }
         Shared {
             directory: socket.parent().unwrap_or(Path::new(".")).to_owned(),
             run: hasher.finish(),

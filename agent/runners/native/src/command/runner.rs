@@ -17,6 +17,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
+/// What a command that ran for too long has left to end by itself, where nothing else is set.
+const GRACE: Duration = Duration::from_secs(2);
 /// Of what a command prints so much is kept at both ends, bytes.
 const KEPT: usize = 128 << 10;
 /// Bytes of units on one command line. The system takes 2 MiB with the environment, and no word above 128 KiB.
@@ -57,15 +59,11 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
     let socket = PathBuf::from(std::env::var_os(crate::cargo::SOCKET).unwrap_or_default());
     let mut place = socket.into_os_string();
     place.push(".d");
-    let limit = std::env::var("EVENKEEL_TIMEOUT_US").ok();
     let mut runner = Runner {
         template,
         settings,
         directory,
         place: PathBuf::from(place),
-        limit: limit
-            .and_then(|limit| limit.parse().ok())
-            .map(Duration::from_micros),
         abort: Abort::listen()?,
         runs: 0,
         strays: false,
@@ -111,7 +109,6 @@ struct Runner {
     /// A directory of this process's own, for reports and lists.
     place: PathBuf,
     /// What a unit may take.
-    limit: Option<Duration>,
     abort: Abort,
     runs: u32,
     /// Cases could not be told apart by unit: each unit is run by itself.
@@ -319,9 +316,15 @@ impl Runner {
         let since = std::time::SystemTime::now();
         let began = Instant::now();
         let printed = std::cell::RefCell::new(Vec::new());
-        let limit = self
-            .limit
-            .map(|limit| limit * u32::try_from(units.len()).unwrap_or(u32::MAX));
+        // Together they may take as long as each of them one after the other, where each has a limit.
+        let limits = leases.iter().map(|lease| lease.timeout_us);
+        let limit = limits.clone().all(|limit| limit > 0);
+        let limit = limit.then(|| Duration::from_micros(limits.fold(0, u64::saturating_add)));
+        let grace = leases.iter().map(|lease| lease.grace_us).max();
+        let grace = match grace.unwrap_or_default() {
+            0 => GRACE,
+            us => Duration::from_micros(us),
+        };
         let mut overdue = false;
         let status = match Running::start(command) {
             Ok(mut running) => {
@@ -336,7 +339,7 @@ impl Runner {
                         Ok(status) => Ok(status?),
                         Err(_) => {
                             overdue = true;
-                            running.kill_group().await;
+                            running.end_group(grace).await;
                             Err(format!(
                                 "it ran for longer than {:.1} s",
                                 limit.as_secs_f64()

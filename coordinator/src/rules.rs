@@ -1,10 +1,9 @@
 //! What a run's suites say of their units beyond the command: which kind of process a unit needs, which locks, how long its
 //! cases may take.
 
-use super::Micros;
-use evenkeel_proto::{ledger as l, suite::Override, suite::Suite};
-use evenkeel_schedule::Needs;
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use evenkeel_proto::suite::{Override, Suite};
+use evenkeel_schedule::{Micros, Needs};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::BTreeMap;
 
 /// How long a case may take.
@@ -118,35 +117,35 @@ impl Rules {
     }
 
     /// The suite of a kind of process.
-    pub(super) fn suite_of(&self, kind: u32) -> Option<u32> {
+    pub(crate) fn suite_of(&self, kind: u32) -> Option<u32> {
         self.kinds.get(kind as usize).map(|kind| kind.suite)
     }
 
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.suites.len() as u32
     }
 
-    pub(super) fn name(&self, suite: u32) -> &str {
+    pub(crate) fn name(&self, suite: u32) -> &str {
         &self.suites[suite as usize].suite.name
     }
 
-    pub(super) fn lock(&self, number: u32) -> &str {
+    pub(crate) fn lock(&self, number: u32) -> &str {
         &self.locks[number as usize]
     }
 
-    pub(super) fn locks(&self) -> usize {
+    pub(crate) fn locks(&self) -> usize {
         self.locks.len()
     }
 
     /// What a unit needs to run, and how long its cases may take.
-    pub(super) fn of(&self, unit: &l::Unit) -> (Needs, Limits) {
-        let Some(rules) = self.suites.get(unit.suite as usize) else {
+    pub(crate) fn of(&self, suite: u32, name: &str, path: &str) -> (Needs, Limits) {
+        let number = suite;
+        let Some(rules) = self.suites.get(number as usize) else {
             return Default::default();
         };
         let suite = &rules.suite;
         let matching = rules.overrides.iter().filter(|rules| {
-            rules.units.is_match(&unit.name)
-                || !unit.path.is_empty() && rules.units.is_match(&unit.path)
+            rules.units.is_match(name) || !path.is_empty() && rules.units.is_match(path)
         });
         let says = || matching.clone().map(|rules| &rules.says);
         let locks = says().find_map(|says| says.locks.as_ref());
@@ -161,7 +160,7 @@ impl Rules {
             kind: matching
                 .clone()
                 .find_map(|rules| rules.kind)
-                .unwrap_or(unit.suite),
+                .unwrap_or(number),
             locks: numbers.into(),
             exclusive: says()
                 .find_map(|says| says.exclusive)
@@ -188,7 +187,8 @@ fn patterns(suite: &Suite, patterns: &[String]) -> Result<GlobSet, PatternError>
     };
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(|error| failed(pattern, error))?);
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        set.add(glob.map_err(|error| failed(pattern, error))?);
     }
     set.build()
         .map_err(|error| failed(&patterns.join(" "), error))
@@ -198,14 +198,6 @@ fn patterns(suite: &Suite, patterns: &[String]) -> Result<GlobSet, PatternError>
 mod tests {
     use super::*;
     use evenkeel_proto::suite::{Names, Variables};
-
-    fn unit(suite: u32, name: &str) -> l::Unit {
-        l::Unit {
-            name: name.into(),
-            suite,
-            ..l::Unit::default()
-        }
-    }
 
     fn names(names: &[&str]) -> Option<Names> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
@@ -245,17 +237,17 @@ mod tests {
             ..Suite::default()
         };
         let rules = Rules::new(&[suite, second]).expect("the patterns are right");
-        let (needs, limits) = rules.of(&unit(0, "slow/a_test"));
+        let (needs, limits) = rules.of(0, "slow/a_test", "");
         assert_eq!((needs.kind, needs.exclusive), (2, true));
         assert!(needs.locks.is_empty(), "{needs:?}");
         assert_eq!(limits.timeout, Some(Micros(90)));
         assert_eq!(limits.slow, Some(Micros(5)));
-        let (needs, limits) = rules.of(&unit(0, "slow/b_test"));
+        let (needs, limits) = rules.of(0, "slow/b_test", "");
         assert_eq!((needs.kind, needs.exclusive), (0, false));
         assert_eq!(*needs.locks, [0]);
         assert_eq!((limits.timeout, limits.slow), (Some(Micros(90)), None));
         // A lock is the same in all suites.
-        assert_eq!(*rules.of(&unit(1, "slow/a_test")).0.locks, [0, 1]);
+        assert_eq!(*rules.of(1, "slow/a_test", "").0.locks, [0, 1]);
         let kinds = rules.kinds();
         let of = |kind: usize| (kinds[kind].name.as_str(), kinds[kind].environment.len());
         assert_eq!(
