@@ -5,8 +5,10 @@ use crate::config::Place;
 use crate::exit::{Exit, Failure};
 use crate::render::{Paint, Style};
 use crate::suites;
+use evenkeel_coordinator::run::Rules;
 use evenkeel_coordinator::store::{Store, UnitTimes};
 use evenkeel_proto::suite::Suite;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -59,14 +61,14 @@ pub async fn doctor(args: DoctorArgs) -> Result<Exit, Failure> {
         ),
     });
     report.say(Good(format!("project {}", place.project())));
-    let suites = if args.what.command.is_empty() && place.found.is_none() {
-        Vec::new()
+    let (suites, slots) = if args.what.command.is_empty() && place.found.is_none() {
+        (Vec::new(), None)
     } else {
         match suites::of_run(&args.what, &place) {
-            Ok((suites, _)) => suites,
+            Ok(found) => found,
             Err(failure) => {
                 report.say(of_failure(&failure));
-                Vec::new()
+                (Vec::new(), None)
             }
         }
     };
@@ -85,7 +87,9 @@ pub async fn doctor(args: DoctorArgs) -> Result<Exit, Failure> {
     if let Some(store) = &store {
         report.say_all(records(store).await);
     }
-    let slots = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let slots = u64::from(slots.unwrap_or(cores));
+    let mut known: Vec<Vec<UnitTimes>> = Vec::new();
     for suite in &suites {
         report.title(&format!("suite {}", suite.name));
         report.say_all(framework(suite).await);
@@ -93,11 +97,15 @@ pub async fn doctor(args: DoctorArgs) -> Result<Exit, Failure> {
             Some(store) => store.times(&place.project(), &suite.name).await,
             None => Ok(Vec::new()),
         };
-        report.say_all(match times {
-            Ok(times) => history(&times, slots),
-            Err(error) => vec![of_failure(&crate::run::store_failure(error))],
-        });
+        match times {
+            Ok(times) => {
+                report.say_all(history(&times, slots));
+                known.push(times);
+            }
+            Err(error) => report.say(of_failure(&crate::run::store_failure(error))),
+        }
     }
+    report.say_all(one_after_the_other(&suites, &known, slots));
     Ok(report.end())
 }
 
@@ -260,6 +268,7 @@ async fn records(store: &Store) -> Vec<Finding> {
         "recorded"
     };
     findings.push(Good(match runs.first() {
+        Some(last) if runs.len() == 1 => format!("1 run recorded: {}", last.key.run),
         Some(last) => format!("{} runs {known}, the last one {}", runs.len(), last.key.run),
         None => "no run is recorded".to_owned(),
     }));
@@ -364,6 +373,44 @@ fn last_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let last = text.lines().rfind(|line| !line.trim().is_empty());
     last.unwrap_or("it says nothing").trim().to_owned()
+}
+
+/// What locks and exclusive units cost, by what is known of all suites.
+fn one_after_the_other(suites: &[Suite], known: &[Vec<UnitTimes>], slots: u64) -> Vec<Finding> {
+    let Ok(rules) = Rules::new(suites) else {
+        return Vec::new(); // the suites were checked before
+    };
+    let mut all = 0;
+    let mut chains: BTreeMap<String, u64> = BTreeMap::new();
+    for (number, times) in (0..).zip(known) {
+        for unit in times {
+            let took = unit.work.0 + unit.setup.0;
+            all += took;
+            let (locks, exclusive) = rules.demands(number, &unit.unit);
+            let alone = exclusive.then(|| "what is exclusive".to_owned());
+            let locks = locks
+                .into_iter()
+                .map(|lock| format!("what needs the lock {lock}"));
+            for what in locks.chain(alone) {
+                *chains.entry(what).or_default() += took;
+            }
+        }
+    }
+    let long = chains
+        .into_iter()
+        .filter(|(_, took)| *took > all / slots.max(1));
+    long.map(|(what, took)| {
+        Warning(
+            format!(
+                "{what} takes {:.1} s one after the other, more than a slot's share of {:.1} s",
+                took as f64 / 1e6,
+                (all / slots.max(1)) as f64 / 1e6
+            ),
+            "more slots will not help: name fewer units, or locks that are held for less"
+                .to_owned(),
+        )
+    })
+    .collect()
 }
 
 /// What is known of the suite's durations, and what they say about the next run.

@@ -137,6 +137,13 @@ impl Rules {
         self.locks.len()
     }
 
+    /// The locks that a unit of a suite needs, by name, and whether nothing may run beside it.
+    pub fn demands(&self, suite: u32, name: &str) -> (Vec<&str>, bool) {
+        let (needs, _) = self.of(suite, name, "");
+        let locks = needs.locks.iter().map(|&lock| self.lock(lock));
+        (locks.collect(), needs.exclusive)
+    }
+
     /// What a unit needs to run, and how long its cases may take.
     pub(crate) fn of(&self, suite: u32, name: &str, path: &str) -> (Needs, Limits) {
         let number = suite;

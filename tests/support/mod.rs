@@ -209,7 +209,7 @@ json.dump({"counts": seen(list(root.iter("testcase"))), "cases": cases}, sys.std
 
     /// The rows of a query on the store, as Python prints them.
     pub fn query(&self, sql: &str) -> String {
-        let script = "import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(*row)";
+        let script = "import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2]): print(*row)";
         self.python(script, &[".evenkeel/evenkeel.db", sql])
     }
 
