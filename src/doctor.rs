@@ -229,7 +229,7 @@ fn state(directory: &Path) -> Vec<Finding> {
     let (place, what) = if directory.is_dir() {
         (directory, format!("{shown}"))
     } else {
-        let above = directory.ancestors().find(|above| above.is_dir());
+        let above = directory.ancestors().find(|above| above.exists());
         (
             above.unwrap_or(directory),
             format!("{shown} is made by the first run"),
