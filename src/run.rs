@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
+use v1::fetch_request::Report;
 use v1::run_service_client::RunServiceClient;
 use v1::watch_event::Body;
 
@@ -115,18 +116,25 @@ async fn conduct(
         Watched::Ended(ended) => *ended,
         Watched::Killed => return Ok(None),
     };
-    let directory = Path::new(&plan.suites[0].directory);
-    let junit = args
-        .junit
-        .clone()
-        .or_else(|| (!ended.junit.is_empty()).then(|| directory.join(&ended.junit)));
+    let mut reports: Vec<(Report, Option<u32>, PathBuf)> = Vec::new();
+    match &args.junit {
+        Some(path) => reports.push((Report::Junit, None, path.clone())),
+        // What the suites' own options ask for: each its own part.
+        None => reports.extend(ended.junit.iter().filter_map(|wanted| {
+            let suite = plan.suites.get(wanted.suite as usize)?;
+            let path = Path::new(&suite.directory).join(&wanted.path);
+            Some((Report::Junit, Some(wanted.suite), path))
+        })),
+    }
+    reports.extend(
+        args.json
+            .iter()
+            .map(|path| (Report::Json, None, path.clone())),
+    );
     let mut unwritten = Vec::new();
-    for (report, path) in [
-        (v1::fetch_request::Report::Junit, junit.as_ref()),
-        (v1::fetch_request::Report::Json, args.json.as_ref()),
-    ] {
-        let Some(path) = path else { continue };
-        unwritten.extend(fetch(&mut client, &run, report, path).await.err());
+    for (report, suite, path) in reports {
+        let written = fetch(&mut client, &run, report, suite, &path).await;
+        unwritten.extend(written.err());
     }
     renderer.ended(&ended);
     unwritten.iter().for_each(Failure::print);
@@ -365,7 +373,8 @@ pub async fn watch_run(
 async fn fetch(
     client: &mut RunServiceClient<Channel>,
     run: &str,
-    report: v1::fetch_request::Report,
+    report: Report,
+    suite: Option<u32>,
     path: &Path,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
@@ -377,6 +386,7 @@ async fn fetch(
     let request = v1::FetchRequest {
         run: run.to_owned(),
         report: report as i32,
+        suite,
     };
     let lost = |status| Failure::infrastructure("the report cannot be fetched", status);
     let mut chunks = client.fetch(request).await.map_err(lost)?.into_inner();

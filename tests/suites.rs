@@ -244,6 +244,55 @@ directory = "b"
 }
 
 #[test]
+fn each_suite_gets_the_report_that_its_own_options_ask_for() {
+    let text = r#"
+[suite.first]
+command = [PYTEST, "--junitxml", "own.xml"]
+directory = "a"
+[suite.second]
+command = [PYTEST]
+directory = "b"
+"#;
+    let file = "def test_one(): pass\n";
+    let suite = configured(text, &[("a/test_x.py", file), ("b/test_x.py", file)]);
+    let mut plain = suite.command(EVENKEEL);
+    plain.args(["run", "-j", "2"]);
+    suite.start(plain).end().exits(0);
+    let own = suite.read("a/own.xml");
+    assert!(
+        own.contains("<testsuites name=\"first\" tests=\"1\""),
+        "{own}"
+    );
+    assert!(own.contains("<testsuite name=\"test_x.py\""), "{own}");
+    // Who asks for the run's report gets that.
+    run(&suite, &["-j", "2"]).exits(0);
+    assert_eq!(suite.junit().tests, 2);
+}
+
+#[test]
+fn a_suite_that_finds_nothing_is_not_green_because_of_another() {
+    let text = r#"
+[suite.first]
+command = [PYTEST]
+directory = "a"
+[suite.second]
+command = [PYTEST]
+directory = "b"
+"#;
+    let suite = configured(
+        text,
+        &[("a/test_x.py", "def test_one(): pass\n"), ("b/x.py", "")],
+    );
+    for slots in ["1", "2"] {
+        run(&suite, &["-j", slots])
+            .exits(4)
+            .says(&["1 passed", "suite second: no test was found"]);
+    }
+    suite.write("a/test_x.py", "def test_one(): assert 0\n");
+    run(&suite, &[]).exits(1);
+}
+
+#[test]
 fn a_lock_that_two_suites_name_is_never_held_twice() {
     let text = r#"
 [suite.first]
@@ -418,6 +467,43 @@ grace = "5s"
         "it was not given the time to answer"
     );
     suite.nothing_stays();
+}
+
+#[test]
+fn a_test_binary_is_asked_to_end_too() {
+    let text = r#"
+[suite.rust]
+command = ["cargo", "test"]
+timeout = "300ms"
+grace = "10s"
+"#;
+    let code = r#"
+unsafe extern "C" { fn signal(number: i32, handler: usize) -> usize; fn _exit(status: i32) -> !; }
+extern "C" fn asked(_: i32) { std::fs::write("asked", "").unwrap(); unsafe { _exit(3) } }
+#[test] fn hangs() { unsafe { signal(15, asked as *const () as usize) }; loop { std::thread::park() } }
+#[test] fn passes() {}
+"#;
+    let suite = configured(text, &[("Cargo.toml", MANIFEST), ("src/lib.rs", code)]);
+    let ended = run(&suite, &["-j", "1"]);
+    ended.exits(1).says(&["timed out after 0.3 s"]);
+    assert!(suite.root.join("asked").exists());
+    assert!(ended.took < std::time::Duration::from_secs(9) || suite.report().total("passed") == 1);
+    assert_eq!(suite.report().total("passed"), 1);
+}
+
+#[test]
+fn a_test_that_is_told_of_when_it_is_over_is_warned_of_too() {
+    let text = r#"
+[suite.tool]
+command = ["sh", "-c", "sleep 0.7; for unit in $2; do cases=\"$cases<testcase name='$unit' classname='x' file='$unit' time='0.6'/>\"; done; echo \"<testsuite>$cases</testsuite>\" > $1", "-", "{junit}", "{units}"]
+runner = "command"
+with = { units = "*.list" }
+slow = "300ms"
+"#;
+    let suite = configured(text, &[("a.list", "")]);
+    run(&suite, &["-j", "1"])
+        .exits(0)
+        .says(&["a.list", "took 0.6 s"]);
 }
 
 const HOOKS: &str = r#"

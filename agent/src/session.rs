@@ -2,7 +2,7 @@
 
 use crate::batch::{self, Report};
 use crate::clock::now_us;
-use crate::framework::{Identity, RecogniseError, recognise};
+use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
 use crate::slot::{Kind, Setup, Slot, SlotCommand};
 use evenkeel_proto::{MAX_MESSAGE, VERSIONS, v1};
@@ -259,10 +259,17 @@ async fn start(
         .map(
             |(number, suite)| match recognise(&suite.command, &suite.runner) {
                 Ok(framework) => Ok(Kind { framework, suite }),
-                Err(error) => Err(refuse(&error, number)),
+                Err(error) => Err(refused(error.to_string(), number)),
             },
         )
         .collect();
+    let kinds = kinds.and_then(|kinds| {
+        if kinds.is_empty() {
+            let message = "the coordinator names nothing to run".to_owned();
+            return Err(refused(message, 0));
+        }
+        Ok(kinds)
+    });
     match kinds {
         Ok(kinds) => {
             let kinds: Arc<[Kind]> = kinds.into();
@@ -311,11 +318,11 @@ async fn start(
     run
 }
 
-fn refuse(error: &RecogniseError, kind: u32) -> v1::ProcessRefused {
+fn refused(message: String, kind: u32) -> v1::ProcessRefused {
     v1::ProcessRefused {
         kind,
         reason: v1::process_refused::Reason::Usage as i32,
-        message: error.to_string(),
+        message,
         ..v1::ProcessRefused::default()
     }
 }

@@ -9,6 +9,7 @@ use crate::runner::{
     Summary,
 };
 use evenkeel_proto::v1;
+use std::time::Duration;
 use std::time::Instant;
 use v1::fact::Body;
 
@@ -246,8 +247,12 @@ impl Live {
             RunnerEvent::End(end) => {
                 // The run may have had enough.
                 self.urgent |= matches!(end.outcome, Outcome::Failed | Outcome::Error);
-                let (at, ended) = self.end(end, now)?;
+                let (at, ended, slow) = self.end(end, now)?;
                 fact(at, Body::CaseEnded(ended));
+                if let Some(text) = slow {
+                    let level = v1::slot_log::Level::Warning as i32;
+                    fact(at, Body::Log(v1::SlotLog { level, text }));
+                }
             }
             RunnerEvent::Close {
                 lease,
@@ -412,7 +417,8 @@ impl Live {
         Ok(held)
     }
 
-    fn end(&mut self, end: End, now: u64) -> Result<(u64, v1::CaseEnded), String> {
+    /// When it ended, how, and a warning where it took long and that was not said while it ran.
+    fn end(&mut self, end: End, now: u64) -> Result<(u64, v1::CaseEnded, Option<String>), String> {
         let at = self.alignment.align(end.at, now);
         let running = self
             .running
@@ -428,6 +434,13 @@ impl Live {
         let held = self.begun(end.lease)?;
         held.done[end.case as usize] = true;
         held.left -= 1;
+        let took = Duration::from_micros(end.duration_us);
+        let slow = held
+            .limits
+            .slow
+            .filter(|slow| running.slow_at.is_some() && took > *slow);
+        let name = slow.and_then(|_| held.names.get(end.case as usize));
+        let slow = name.map(|name| format!("{name} took {:.1} s", took.as_secs_f64()));
         let silent = end.message.is_empty()
             && end.detail.is_empty()
             && end.output.is_empty()
@@ -462,7 +475,7 @@ impl Live {
             text,
             setup_us: end.setup_us,
         };
-        Ok((at, ended))
+        Ok((at, ended, slow))
     }
 
     /// The process may start more, now that it has started this many.

@@ -13,6 +13,7 @@ pub use summary::{Longest, Schedule, ShardSummary, Totals};
 use evenkeel_proto::{ledger as l, suite::Suite};
 use evenkeel_schedule::Micros;
 use l::entry::Body;
+use std::collections::BTreeMap;
 
 /// An entry that does not fit the record it is applied to.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +156,15 @@ impl Record {
     /// The suite that a unit belongs to.
     pub fn suite_of(&self, unit: &Unit) -> &Suite {
         &self.opened.suites[unit.suite as usize]
+    }
+
+    /// JUnit reports that the suites' own options ask for: the suite and the path.
+    pub fn wanted_junit(&self) -> BTreeMap<u32, &str> {
+        let processes = self.shards.iter().flat_map(|shard| &shard.processes);
+        let wanted = processes.filter(|process| !process.started.junit.is_empty());
+        wanted
+            .map(|process| (process.started.suite, process.started.junit.as_str()))
+            .collect()
     }
 
     /// The names of all suites, for where one text stands for the run.

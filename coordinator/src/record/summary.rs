@@ -1,6 +1,6 @@
 //! Sums over a record: totals, shards, makespan and its lower bound.
 
-use super::{Record, Verdict};
+use super::{Record, Unit, Verdict};
 use crate::rules::Rules;
 use evenkeel_schedule::{Bound, Micros, SlotCapacity, lower_bound};
 use std::collections::{BTreeMap, HashMap};
@@ -96,12 +96,20 @@ impl Record {
         totals
     }
 
-    /// Whether there is nothing but units that were skipped as a whole, each of them one case with the unit's name.
-    pub fn only_skipped_units(&self) -> bool {
-        let mut cases = self
-            .units
-            .iter()
-            .flat_map(|unit| unit.cases.iter().map(move |case| (unit, case)));
+    /// How many tests a suite has, as [`Record::totals`] counts them.
+    pub fn tests_of(&self, suite: u32) -> usize {
+        let units = self.units.iter().filter(|unit| unit.suite == suite);
+        let count = |unit: &Unit| {
+            let whole = unit.settled.is_some() || !unit.declared;
+            unit.cases.len() + usize::from(whole)
+        };
+        units.map(count).sum()
+    }
+
+    /// Whether there is nothing in a suite but units that were skipped as a whole, each of them one case with the unit's name.
+    pub fn has_only_skipped_units(&self, suite: u32) -> bool {
+        let units = self.units.iter().filter(|unit| unit.suite == suite);
+        let mut cases = units.flat_map(|unit| unit.cases.iter().map(move |case| (unit, case)));
         cases.all(|(unit, case)| case.id == unit.name && case.verdict() == Some(Verdict::Skipped))
     }
 

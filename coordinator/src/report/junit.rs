@@ -9,17 +9,34 @@ use std::io::Write;
 use std::ops::Range;
 use std::time::Duration;
 
+/// Writes the report of the whole run, or of one of its suites.
 pub(super) fn write(
     record: &Record,
+    suite: Option<u32>,
     outputs: &Outputs,
     out: &mut impl Write,
 ) -> Result<(), junit::WriteError> {
-    let source = RecordSource { record, outputs };
-    junit::write(&source, &record.suites(), out).map(|_| ())
+    let units = record.units.iter();
+    let units = units.filter(|unit| suite.is_none_or(|suite| suite == unit.suite));
+    let several = suite.is_none() && record.opened.suites.len() > 1;
+    let source = RecordSource {
+        record,
+        units: units.collect(),
+        several,
+        outputs,
+    };
+    let name = match suite {
+        Some(suite) => record.opened.suites[suite as usize].name.clone(),
+        None => record.suites(),
+    };
+    junit::write(&source, &name, out).map(|_| ())
 }
 
 struct RecordSource<'a> {
     record: &'a Record,
+    units: Vec<&'a Unit>,
+    /// It holds units of several suites, which may have the same names.
+    several: bool,
     outputs: &'a Outputs,
 }
 
@@ -45,11 +62,11 @@ fn count(counts: &mut Counts, verdict: Verdict) {
 
 impl junit::Source for RecordSource<'_> {
     fn suites(&self) -> usize {
-        self.record.units.len()
+        self.units.len()
     }
 
     fn suite(&self, index: usize) -> junit::Suite<'_> {
-        let unit = &self.record.units[index];
+        let unit = self.units[index];
         let mut counts = Counts::default();
         let mut duration = Duration::ZERO;
         for case in &unit.cases {
@@ -83,7 +100,7 @@ impl junit::Source for RecordSource<'_> {
     }
 
     fn cases(&self, suite: usize, range: Range<usize>) -> Vec<junit::Case<'_>> {
-        let unit = &self.record.units[suite];
+        let unit = self.units[suite];
         range
             .map(|index| match unit.cases.get(index) {
                 Some(case) => self.case(unit, case),
@@ -130,9 +147,9 @@ fn without_attempt<'a>(verdict: Verdict, reason: String) -> junit::Outcome<'a> {
 }
 
 impl RecordSource<'_> {
-    /// What a unit is called; where there are several suites, with its own, since they may have units of the same name.
+    /// What a unit is called, with its suite where there are several.
     fn title<'a>(&'a self, unit: &'a Unit) -> Cow<'a, str> {
-        if self.record.opened.suites.len() > 1 {
+        if self.several {
             let suite = &self.record.suite_of(unit).name;
             Cow::Owned(format!("{suite}: {}", unit.name))
         } else {

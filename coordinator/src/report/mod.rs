@@ -19,6 +19,11 @@ pub const OUTPUTS: &str = "outputs";
 pub const JUNIT: &str = "junit.xml";
 pub const JSON: &str = "report.json";
 
+/// The file with one suite's part of the JUnit report, where the suite's own options ask for that.
+pub fn junit_of(suite: u32) -> String {
+    format!("junit-{suite}.xml")
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     #[error("cannot write {path}")]
@@ -49,14 +54,22 @@ pub fn write_all(record: &Record, directory: &Path) -> Result<(), ReportError> {
     })?;
     let path = directory.join(OUTPUTS);
     let outputs = Outputs::open(&path).map_err(|source| ReportError::Outputs { path, source })?;
-    let junit_path = directory.join(JUNIT);
     let json_path = directory.join(JSON);
+    // Where there is one suite, its part is all of it.
+    let suites = record.wanted_junit().into_keys();
+    let several = record.opened.suites.len() > 1;
+    let parts = suites.filter(|_| several).map(Some);
     let (junit, json) = rayon::join(
         || {
-            write_whole(&junit_path, |file| {
-                junit::write(record, &outputs, file).map_err(|source| ReportError::Junit {
-                    path: junit_path.clone(),
-                    source: Box::new(source),
+            let mut reports = [None].into_iter().chain(parts);
+            reports.try_for_each(|suite| {
+                let path = directory.join(suite.map_or_else(|| JUNIT.to_owned(), junit_of));
+                write_whole(&path, |file| {
+                    let written = junit::write(record, suite, &outputs, file);
+                    written.map_err(|source| ReportError::Junit {
+                        path: path.clone(),
+                        source: Box::new(source),
+                    })
                 })
             })
         },

@@ -601,11 +601,8 @@ impl Run {
                     |stopped| stopped.reason,
                 ),
             )
-        } else if totals.tests == 0 {
-            ("incomplete", 4, "no test was found".to_owned())
-        } else if self.record.only_skipped_units() {
-            let message = "no test was found: whatever was loaded skipped itself";
-            ("incomplete", 4, message.to_owned())
+        } else if let Some(message) = self.found_nothing() {
+            ("incomplete", 4, message)
         } else {
             ("green", 0, String::new())
         };
@@ -620,6 +617,22 @@ impl Run {
         self.flush_entries(now);
         self.effects.push(Effect::Close);
         self.send_all(&Command::Close { abort: false });
+    }
+
+    /// Says which suite has nothing that could have failed. A replay has only what one shard ran.
+    fn found_nothing(&self) -> Option<String> {
+        let whole = self.settings.script.is_none();
+        let mut suites =
+            (0..self.suites.len() as u32).filter(|&suite| whole || self.record.tests_of(suite) > 0);
+        let empty = suites
+            .clone()
+            .find(|&suite| self.record.tests_of(suite) == 0);
+        if let Some(suite) = empty {
+            return Some(self.with_suite(suite, "no test was found"));
+        }
+        let skipped = suites.find(|&suite| self.record.has_only_skipped_units(suite));
+        let message = "no test was found: whatever was loaded skipped itself";
+        skipped.map(|suite| self.with_suite(suite, message))
     }
 
     fn settle(&mut self, unit: u32, case: Option<u32>, verdict: Verdict, message: &str) {

@@ -53,12 +53,13 @@ pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
             .to_string_lossy()
             .into_owned(),
         junit: record
-            .shards
-            .iter()
-            .flat_map(|shard| &shard.processes)
-            .map(|process| process.started.junit.clone())
-            .find(|junit| !junit.is_empty())
-            .unwrap_or_default(),
+            .wanted_junit()
+            .into_iter()
+            .map(|(suite, path)| v1::WantedReport {
+                suite,
+                path: path.to_owned(),
+            })
+            .collect(),
     }
 }
 

@@ -351,8 +351,14 @@ impl v1::run_service_server::RunService for Runs {
             )));
         };
         let name = match request.report() {
-            v1::fetch_request::Report::Junit => report::JUNIT,
-            v1::fetch_request::Report::Json => report::JSON,
+            v1::fetch_request::Report::Junit => match request.suite {
+                // Where there is one suite, its part is all of it.
+                Some(suite) if directory.join(report::junit_of(suite)).exists() => {
+                    report::junit_of(suite)
+                }
+                _ => report::JUNIT.to_owned(),
+            },
+            v1::fetch_request::Report::Json => report::JSON.to_owned(),
             v1::fetch_request::Report::Unspecified => {
                 return Err(Status::invalid_argument(
                     "which report is wanted is not said",

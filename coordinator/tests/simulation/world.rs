@@ -903,7 +903,7 @@ impl World {
             "what the run knows and what its ledger says differ"
         );
         let closed = self.record.closed.as_ref().expect("a closed run says how");
-        let mut expected_cases = 0;
+        let mut expected_cases = vec![0; self.bundles.len()];
         let mut red = false;
         for (number, model) in self.units.iter().enumerate() {
             let Some(unit) = self
@@ -931,7 +931,7 @@ impl World {
                     "{cases:?} {whole:?}"
                 );
                 red |= named || whole == Some(Verdict::Error);
-                expected_cases += 1;
+                expected_cases[model.suite as usize] += 1;
                 continue;
             }
             if !unit.declared {
@@ -982,7 +982,7 @@ impl World {
                     "{} has too many attempts",
                     case.id
                 );
-                expected_cases += 1;
+                expected_cases[model.suite as usize] += 1;
             }
         }
         for unit in &self.record.units {
@@ -1069,7 +1069,7 @@ impl World {
             130
         } else if incomplete || unconcluded {
             3
-        } else if expected_cases == 0 {
+        } else if expected_cases.contains(&0) {
             4
         } else {
             0

@@ -62,6 +62,16 @@ impl Running {
         let mut piece = Vec::with_capacity(PIECE);
         let mut status = None;
         let mut deadline = None;
+        // What the test printed goes the way of a process's last words.
+        let mut aborted = false;
+        let abort_if = |aborted: bool| {
+            if aborted {
+                let mut stderr = std::io::stderr();
+                stderr.write_all(last_words().as_bytes()).ok();
+                stderr.flush().ok();
+                std::process::abort();
+            }
+        };
         loop {
             conversation.flush().await?;
             let drained = async {
@@ -80,6 +90,7 @@ impl Running {
                     took(conversation, &piece, Instant::now());
                     piece.clear();
                     if ended {
+                        abort_if(aborted);
                         let status = match status {
                             Some(status) => status,
                             None => self.wait().await?,
@@ -91,15 +102,27 @@ impl Running {
                     status = Some(ended.map_err(waiting)?);
                     deadline = Some(tokio::time::Instant::now() + DRAIN);
                 }
-                () = drained => return self.wait().await,
+                () = drained => {
+                    abort_if(aborted);
+                    return self.wait().await;
+                }
                 _ = abort.0.recv() => {
-                    // What the test printed goes the way of a process's last words.
-                    let mut stderr = std::io::stderr();
-                    stderr.write_all(last_words().as_bytes()).ok();
-                    stderr.flush().ok();
-                    std::process::abort();
+                    // The process is asked to end. When it does not do so in the time that it has, the agent ends it and us.
+                    aborted = true;
+                    self.ask_to_end();
                 }
             }
+        }
+    }
+
+    fn ask_to_end(&self) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|pid| libc::pid_t::try_from(pid).ok())
+        {
+            // SAFETY: a signal to a child that nobody has waited for.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
         }
     }
 
