@@ -6,7 +6,12 @@ use std::time::Duration;
 
 /// Run test suites in timing-balanced shards on warm runners, and end with a verdict that a deploy can trust.
 #[derive(Parser, Debug)]
-#[command(name = "evenkeel", version, max_term_width = 100)]
+#[command(
+    name = "evenkeel",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  evenkeel run -- pytest tests      a command as it is typed today\n  evenkeel run                      the suites of evenkeel.toml\n  evenkeel doctor -- pytest tests   whether it would work, and what would make it slow"
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -14,9 +19,9 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run a suite and exit with its verdict
+    /// Run suites and exit with their verdict
     #[command(
-        after_help = "Examples:\n  evenkeel run -j 4 -- pytest tests\n  evenkeel run --junit report.xml -- cargo test --workspace\n  evenkeel run --runner command --with units='test/**/*.js' -- npx mocha --reporter xunit --reporter-option output={junit} {units}\n  evenkeel run --suite unit --suite engine      what evenkeel.toml calls so"
+        after_help = "Examples:\n  evenkeel run -j 4 -- pytest tests\n  evenkeel run --junit report.xml -- cargo test --workspace\n  evenkeel run --runner command --with units='test/**' -- scripts/test {junit} {units}\n  evenkeel run --suite unit --suite engine      what evenkeel.toml calls so"
     )]
     Run(RunArgs),
     /// Run again what one shard of a run did: same order, seed, arguments and processes
@@ -200,10 +205,15 @@ pub struct TimingsArgs {
 
 #[derive(Subcommand, Debug)]
 pub enum Timings {
+    #[command(
+        after_help = "Examples:\n  evenkeel timings import --suite pytest old/*.xml\n  evenkeel timings import --suite cargo --root engine target/nextest/ci/junit.xml"
+    )]
     /// Take durations from JUnit reports of any tool, for units that have none of their own yet
     Import(ImportArgs),
+    #[command(after_help = "Examples:\n  evenkeel timings show | head")]
     /// Show what each unit took last, the longest first
     Show(TimesArgs),
+    #[command(after_help = "Examples:\n  evenkeel timings export --suite pytest > timings.json")]
     /// Write what is recorded as JSON to standard output
     Export(TimesArgs),
 }
