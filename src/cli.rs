@@ -170,6 +170,9 @@ pub struct ReproduceArgs {
     /// Stop behind this test
     #[arg(long, value_name = "TEST")]
     pub until: Option<String>,
+    /// The suite of that test, where the run had several
+    #[arg(long, value_name = "NAME", requires = "until")]
+    pub suite: Option<String>,
     /// The state directory of the run
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -310,7 +313,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
         Err(_) => Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()?,
     };
-    (!parsed.is_zero()).then_some(parsed)
+    (parsed.as_micros() > 0).then_some(parsed)
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -28,7 +28,20 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
         ))
         .with_hint(format!("name one of 1/{count} to {count}/{count}")));
     }
-    let script = script(&record, shard - 1, args.until.as_deref())?;
+    let suites = (0..).zip(&record.opened.suites);
+    let suite = match &args.suite {
+        Some(name) => {
+            let mut named = suites.filter(|(_, suite)| suite.name == *name);
+            let missing = || {
+                Failure::usage(format!("run {} has no suite {name:?}", row.key.run))
+                    .with_hint(format!("its suites are: {}", record.suites()))
+            };
+            Some(named.next().ok_or_else(missing)?.0)
+        }
+        None => None,
+    };
+    let until = args.until.as_deref().map(|test| Until { test, suite });
+    let script = script(&record, shard - 1, until)?;
     let opened = &record.opened;
     for suite in &opened.suites {
         if !Path::new(&suite.directory).is_dir() {
@@ -124,7 +137,8 @@ fn recorded_environment(record: &Record, shard: u32, suite: u32) -> BTreeMap<Str
     let suite = &record.opened.suites[suite_number as usize];
     let mut environment = suite.environment.clone();
     let mut processes = record.shards[shard as usize].processes.iter();
-    if let Some(process) = processes.find(|process| process.started.suite == suite_number) {
+    // Of a process that has the suite's own environment, which is the kind of the same number.
+    if let Some(process) = processes.find(|process| process.started.kind == suite_number) {
         let seen = process
             .started
             .environment
@@ -135,8 +149,16 @@ fn recorded_environment(record: &Record, shard: u32, suite: u32) -> BTreeMap<Str
     environment
 }
 
+/// The test behind which a shard stops.
+#[derive(Clone, Copy)]
+struct Until<'a> {
+    test: &'a str,
+    /// The number of its suite, where it is known.
+    suite: Option<u32>,
+}
+
 /// What the shard's processes ran, in order. A lease that did not run all of its unit names the cases that it started.
-fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Failure> {
+fn script(record: &Record, shard: u32, until: Option<Until<'_>>) -> Result<Script, Failure> {
     let mut processes: BTreeMap<u32, Vec<ScriptLease>> = BTreeMap::new();
     let mut found = until.is_none();
     let mut leases: Vec<(u64, &evenkeel_coordinator::record::Lease)> = record.shards
@@ -173,7 +195,8 @@ fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Fa
             })
             .collect();
         ran.sort_by_key(|(attempt, _)| attempt.ordinal);
-        let stop = until.and_then(|until| ran.iter().position(|(_, key)| key.id == until));
+        let here = until.filter(|until| until.suite.is_none_or(|suite| suite == unit.suite));
+        let stop = here.and_then(|until| ran.iter().position(|(_, key)| key.id == until.test));
         if let Some(stop) = stop {
             ran.truncate(stop + 1);
         }
@@ -190,6 +213,7 @@ fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Fa
         let lease = ScriptLease {
             suite: unit.suite,
             unit: unit.name.to_string(),
+            path: unit.path.to_string(),
             only,
         };
         processes.entry(begun.incarnation).or_default().push(lease);
@@ -199,7 +223,7 @@ fn script(record: &Record, shard: u32, until: Option<&str>) -> Result<Script, Fa
         }
     }
     if !found {
-        let until = until.unwrap_or_default();
+        let until = until.map_or("", |until| until.test);
         return Err(
             Failure::usage(format!("shard {} did not run {until}", shard + 1))
                 .with_hint("`evenkeel show` and the JSON report say which shard ran which test"),

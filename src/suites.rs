@@ -164,6 +164,7 @@ impl File<'_> {
 
     fn suite(&self, args: &What) -> Result<suite::Suite, Failure> {
         let suite = self.suite;
+        self.check_name()?;
         let command = self.words(&suite.command)?;
         let framework = self.framework(args, &command)?;
         if let Some(isolate) = suite.isolate.as_ref().filter(|isolate| *isolate.get_ref()) {
@@ -196,7 +197,7 @@ impl File<'_> {
             runner: framework.name().to_owned(),
             command,
             directory: self.directory()?,
-            environment: suite.environment.clone(),
+            environment: self.environment(&suite.environment)?,
             case_timeout_us: micros(args.timeout.or(suite.timeout)),
             whole: args.collect.or(suite.collect) == Some(Collect::Whole),
             isolate: args.isolate || isolate,
@@ -218,6 +219,36 @@ impl File<'_> {
         Ok(suite)
     }
 
+    /// A suite's name stands in reports and commands.
+    fn check_name(&self) -> Result<(), Failure> {
+        let plain = !self.name.trim().is_empty() && !self.name.chars().any(char::is_control);
+        if plain {
+            return Ok(());
+        }
+        let span = self.suite.command.span();
+        let message = format!("{:?} is no name for the suite of this command", self.name);
+        Err(self
+            .wrong(span, &message)
+            .with_hint("name it in a word: [suite.unit]"))
+    }
+
+    fn environment(
+        &self,
+        variables: &BTreeMap<Spanned<String>, String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let checked = variables.iter().map(|(name, value)| {
+            let key = name.get_ref();
+            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+                let message = format!("{key:?} cannot be an environment variable of this value");
+                return Err(self.wrong(name.span(), &message).with_hint(
+                    "a name is not empty and holds no =; neither name nor value holds a NUL character",
+                ));
+            }
+            Ok((key.clone(), value.clone()))
+        });
+        checked.collect()
+    }
+
     fn framework(&self, args: &What, command: &[String]) -> Result<Framework, Failure> {
         let written = self.suite.runner.as_ref();
         let runner = args.runner.clone();
@@ -237,9 +268,13 @@ impl File<'_> {
 
     fn words(&self, words: &Spanned<Words>) -> Result<Vec<String>, Failure> {
         let list = words.get_ref().list();
-        if list.is_empty() || list[0].is_empty() {
+        if list.first().is_none_or(String::is_empty) || list.iter().any(|word| word.contains('\0'))
+        {
             return Err(self
-                .wrong(words.span(), "the command is empty")
+                .wrong(
+                    words.span(),
+                    "the command is empty, or holds a NUL character",
+                )
                 .with_hint("write its words: [\"pytest\", \"tests\"]"));
         }
         Ok(list)
@@ -296,9 +331,12 @@ impl File<'_> {
                 }),
                 None => None,
             },
-            environment: says.environment.as_ref().map(|variables| suite::Variables {
-                variables: variables.clone(),
-            }),
+            environment: match &says.environment {
+                Some(variables) => Some(suite::Variables {
+                    variables: self.environment(variables)?,
+                }),
+                None => None,
+            },
         };
         let silent = suite::Override {
             units: written.units.clone(),
@@ -310,6 +348,11 @@ impl File<'_> {
                 .with_hint(format!("say what is different for them:\n  {example}")));
         }
         for unit in &says.units {
+            if unit.get_ref().is_empty() {
+                return Err(self
+                    .wrong(unit.span(), "an empty pattern names no unit")
+                    .with_hint(format!("name some, by patterns:\n  {example}")));
+            }
             let alone = suite::Suite {
                 overrides: vec![suite::Override {
                     units: vec![unit.get_ref().clone()],

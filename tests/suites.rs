@@ -238,6 +238,28 @@ directory = "b"
         run(&suite, &["-j", slots]).exits(1);
         assert_eq!(outcomes(&suite), wanted, "{slots} slots");
     }
+    // A shard is run again with all its processes, and up to the test that failed in its suite.
+    let told = run(&suite, &["-j", "1"]).stderr;
+    let line = told
+        .lines()
+        .find(|line| line.starts_with("reproduce shard"))
+        .unwrap();
+    assert!(
+        line.ends_with("--until test_x.py::test_one --suite second"),
+        "{line}"
+    );
+    let words: Vec<&str> = line.split("evenkeel ").last().unwrap().split(' ').collect();
+    suite
+        .evenkeel(&words)
+        .exits(1)
+        .says(&["second: test_x.py::test_one", "1 passed, 1 failed"]);
+    let whole = words.iter().position(|word| *word == "--until").unwrap();
+    suite
+        .evenkeel(&words[..whole])
+        .exits(1)
+        .says(&["1 passed, 1 failed"]);
+    let first = [&words[..words.len() - 1], &["first"]].concat();
+    suite.evenkeel(&first).exits(0).says(&["1 test: 1 passed"]);
     // Each has a history of its own.
     let rows = suite.query("SELECT DISTINCT suite || ' ' || unit FROM history ORDER BY 1");
     assert_eq!(rows.trim(), "first test_x.py\nsecond test_x.py");
@@ -623,9 +645,98 @@ fn a_set_up_that_fails_is_no_verdict_and_its_output_is_shown() {
             1,
         ),
     );
-    run(&suite, &[])
-        .exits(3)
-        .says(&["the setup of suite unit failed: it cannot be started"]);
+    for _ in 0..5 {
+        // A run that ends at once says why, too.
+        run(&suite, &[])
+            .exits(3)
+            .says(&["the setup of suite unit failed: it cannot be started"]);
+        assert_eq!(suite.events().last().unwrap()["event"], "run_closed");
+    }
+}
+
+#[test]
+fn a_set_up_that_fails_leaves_the_other_suites_alone() {
+    let text = r#"
+[suite.first]
+command = [PYTEST]
+directory = "a"
+setup = ["sh", "-c", "exit 4"]
+[suite.second]
+command = [PYTEST]
+directory = "b"
+slot-setup = ["sh", "-c", "true"]
+[suite.third]
+command = [PYTEST]
+directory = "c"
+"#;
+    let file = "def test_one(): pass\n";
+    let suite = configured(
+        text,
+        &[
+            ("a/test_x.py", file),
+            ("b/test_x.py", file),
+            ("c/test_x.py", file),
+        ],
+    );
+    for slots in ["1", "2", "5"] {
+        let ended = run(&suite, &["-j", slots]);
+        ended.exits(3).says(&["2 passed"]);
+        let told = ended
+            .stderr
+            .matches("error: the setup of suite first failed")
+            .count();
+        assert_eq!(told, 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_was_being_set_up_when_the_run_was_interrupted_is_torn_down() {
+    let suite = configured(HOOKS, &[("test_a.py", LOGS)]);
+    let text = suite.read("evenkeel.toml");
+    let slow = text.replace("echo setup >> $LOG", "echo setup >> $LOG; sleep 60");
+    suite.write("evenkeel.toml", &slow);
+    let mut running = suite.start(command(&suite, &["-j", "2"]));
+    running.until("the set-up", || suite.read("log").contains("setup\n"));
+    running.signal(libc::SIGINT);
+    let ended = running.end();
+    ended.exits(130);
+    assert!(
+        suite.read("log").ends_with("teardown\n"),
+        "{}",
+        suite.read("log")
+    );
+    assert_eq!(
+        suite.read("log").matches("\nsetup").count(),
+        0,
+        "{}",
+        suite.read("log")
+    );
+    suite.nothing_stays();
+}
+
+#[test]
+fn units_with_and_without_a_limit_are_not_run_by_one_process() {
+    let text = r#"
+[suite.tool]
+command = ["sh", "-c", "for unit in $2; do case $unit in u3*) sleep 60;; esac; cases=\"$cases<testcase name='t' classname='x' file='$unit'/>\"; done; echo \"<testsuite>$cases</testsuite>\" > $1", "-", "{junit}", "{units}"]
+runner = "command"
+with = { units = "*.list" }
+[[suite.tool.override]]
+units = ["u3.list"]
+timeout = "300ms"
+[[suite.tool.override]]
+units = ["no-such-unit"]
+locks = ["nothing"]
+"#;
+    let suite = configured(text, &[]);
+    for number in 0..5 {
+        suite.write(&format!("u{number}.list"), "");
+    }
+    let ended = run(&suite, &["-j", "1"]);
+    ended.exits(1).says(&[
+        "4 passed, 1 error",
+        "no unit is named by the override for no-such-unit",
+    ]);
 }
 
 #[test]

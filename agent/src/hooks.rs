@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
@@ -36,6 +36,8 @@ struct OfSuite {
     suite: Suite,
     environment: Vec<(String, String)>,
     set_up: OnceCell<Result<(), Failed>>,
+    /// Its set-up has been begun, and may have been broken off.
+    begun: AtomicBool,
 }
 
 impl Hooks {
@@ -53,6 +55,7 @@ impl Hooks {
                     suite: suite.clone(),
                     environment: environment.to_vec(),
                     set_up: OnceCell::new(),
+                    begun: AtomicBool::new(false),
                 });
             }
         }
@@ -68,6 +71,12 @@ impl Hooks {
             return Ok(());
         };
         let set_up = of.set_up.get_or_init(|| async {
+            if of.begun.swap(true, Ordering::AcqRel) {
+                return Err(Failed {
+                    message: format!("the setup of suite {name} was broken off"),
+                    output: String::new(),
+                });
+            }
             carry_out("setup", &of.suite.setup, &of.suite, &of.environment).await
         });
         set_up.await.clone()
@@ -80,7 +89,7 @@ impl Hooks {
         }
         let mut failed = Vec::new();
         let begun = self.suites.iter().rev();
-        for of in begun.filter(|of| of.set_up.initialized()) {
+        for of in begun.filter(|of| of.begun.load(Ordering::Acquire)) {
             let words = &of.suite.teardown;
             let torn = tear_down("teardown", words, &of.suite, &of.environment);
             failed.extend(torn.await.err());

@@ -288,6 +288,7 @@ async fn start(
                         slots: opening.slots,
                         seed: opening.seed,
                         max_fail: opening.max_fail,
+                        several: opening.several || opening.slots > 1,
                     },
                     guard: config.guard.clone(),
                     cache: config.cache.clone(),

@@ -144,6 +144,20 @@ impl Rules {
         (locks.collect(), needs.exclusive)
     }
 
+    /// Overrides that name none of these units (name and path) of a suite, each by its patterns.
+    pub(crate) fn idle_overrides<'a>(
+        &self,
+        suite: u32,
+        units: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> Vec<String> {
+        let names = |rules: &OverrideRules, (name, path): (&str, &str)| {
+            rules.units.is_match(name) || !path.is_empty() && rules.units.is_match(path)
+        };
+        let overrides = self.suites[suite as usize].overrides.iter();
+        let idle = overrides.filter(|rules| !units.clone().any(|unit| names(rules, unit)));
+        idle.map(|rules| rules.says.units.join(", ")).collect()
+    }
+
     /// What a unit needs to run, and how long its cases may take.
     pub(crate) fn of(&self, suite: u32, name: &str, path: &str) -> (Needs, Limits) {
         let number = suite;
@@ -172,6 +186,7 @@ impl Rules {
             exclusive: says()
                 .find_map(|says| says.exclusive)
                 .unwrap_or(suite.exclusive),
+            apart: 0,
         };
         let limit = |own: u64, of: fn(&Override) -> Option<u64>| {
             let us = says().find_map(of).unwrap_or(own);

@@ -333,6 +333,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             Out::OpenRun(v1::OpenRun {
                 run: opening.run.clone(),
                 kinds: opening.kinds.clone(),
+                several: slots > 1 || opening.kinds.len() > 1,
                 seed: opening.seed,
                 slots,
                 shards: shards

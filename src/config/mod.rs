@@ -33,7 +33,7 @@ pub struct Suite {
     /// Relative to the file.
     pub directory: Option<Spanned<PathBuf>>,
     #[serde(default)]
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<Spanned<String>, String>,
     pub runner: Option<Spanned<String>>,
     pub slots: Option<Spanned<u32>>,
     pub collect: Option<Collect>,
@@ -77,7 +77,7 @@ pub struct Override {
     pub grace: Option<Duration>,
     pub exclusive: Option<bool>,
     pub locks: Option<Vec<Spanned<String>>>,
-    pub environment: Option<BTreeMap<String, String>>,
+    pub environment: Option<BTreeMap<Spanned<String>, String>>,
 }
 
 /// One value of a setting, or several.

@@ -233,11 +233,15 @@ pub(super) fn ended(
             .unwrap_or_default();
         writeln!(
             text,
-            "reproduce shard {k}/{n} ({count}): evenkeel reproduce {run} --shard {k}/{n} --until {until}{state}",
+            "reproduce shard {k}/{n} ({count}): evenkeel reproduce {run} --shard {k}/{n} --until {until}{suite}{state}",
             k = failing.shard + 1,
             n = failing.shards,
             count = if failing.failures == 1 { "1 failure".to_owned() } else { format!("{} failures", failing.failures) },
             until = quoted(&failing.until),
+            suite = match failing.suite.as_str() {
+                "" => String::new(),
+                suite => format!(" --suite {}", quoted(suite)),
+            },
         )
         .ok();
     }

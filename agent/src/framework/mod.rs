@@ -207,6 +207,8 @@ pub(crate) struct Identity {
     pub seed: u64,
     /// How many failures end the run, where the user said so to us.
     pub max_fail: Option<u32>,
+    /// A suite may have several processes, also where there is one slot.
+    pub several: bool,
 }
 
 impl Identity {
@@ -220,6 +222,9 @@ impl Identity {
         ];
         if let Some(limit) = self.max_fail {
             variables.push(("EVENKEEL_MAX_FAIL", limit.to_string()));
+        }
+        if self.several {
+            variables.push(("EVENKEEL_PROCESSES", "several".to_owned()));
         }
         if self.slots > 1 {
             let number = if self.shard == 0 {

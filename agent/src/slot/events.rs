@@ -371,7 +371,7 @@ impl Live {
         self.can_bundle = can("bundle");
         Ok(v1::ProcessStarted {
             kind: context.kind,
-            took_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            took_us: u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             incarnation: context.incarnation,
             pid: hello.pid,
             argv: self.spawn.argv.clone(),

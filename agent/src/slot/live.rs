@@ -107,6 +107,8 @@ pub(super) struct Live {
     pub(super) farewell: Option<v1::Farewell>,
     pub(super) pid: u32,
     pub(super) used: bool,
+    /// When it was begun to bring it up, its set-up included.
+    pub(super) begun: Instant,
     pub(super) started: Instant,
     pub(super) stopping: bool,
     pub(super) stop_by: Option<Instant>,
@@ -150,6 +152,7 @@ impl Live {
         process: Process,
         connected: oneshot::Receiver<io::Result<Connected>>,
         spawn: Spawn,
+        begun: Instant,
     ) -> Live {
         Live {
             process,
@@ -165,6 +168,7 @@ impl Live {
             farewell: None,
             pid: 0,
             used: false,
+            begun,
             started: Instant::now(),
             stopping: false,
             stop_by: None,

@@ -124,8 +124,12 @@ pub(crate) struct Slot {
     closing: bool,
     /// A set-up is under way: of this suite.
     setting_up: Option<(String, JoinHandle<Result<(), Failed>>)>,
-    /// Suites that this slot has been set up for.
+    /// Since when a process is being brought up, its set-up included.
+    bringing_up: Option<Instant>,
+    /// Suites that this slot has been set up for, also where that failed.
     set_up: Vec<String>,
+    /// Those where it failed.
+    unable: Vec<String>,
     /// It has told the machine that it needs nothing more.
     has_left: bool,
     /// It owes the answer that it is concluded, which goes behind its tear-down.
@@ -158,7 +162,9 @@ impl Slot {
             carried: Vec::new(),
             closing: false,
             setting_up: None,
+            bringing_up: None,
             set_up: Vec::new(),
+            unable: Vec::new(),
             has_left: false,
             owes_concluded: false,
         }
@@ -246,13 +252,31 @@ impl Slot {
     }
 
     fn start(&mut self) {
+        // What it cannot be set up for was on its way before the coordinator knew; that has given it to others.
+        let kinds = Arc::clone(&self.setup.kinds);
+        let of = |kind: u32| {
+            kinds
+                .get(kind as usize)
+                .map(|kind| kind.suite.name.as_str())
+        };
+        if !self.unable.is_empty() && !self.concluded {
+            let unable = &self.unable;
+            let able = |kind: u32| !unable.iter().any(|suite| Some(suite.as_str()) == of(kind));
+            self.queue.retain(|item| item.kind().is_none_or(able));
+            if !able(self.kind) && !self.queue.iter().any(|item| item.kind().is_some()) {
+                return;
+            }
+        }
         let wanted = self.queue.iter().find_map(Item::kind);
         // What an agent does not know it cannot start; the coordinator is told what it was given.
-        let known = |kind: &u32| (*kind as usize) < self.setup.kinds.len();
-        self.kind = wanted.filter(known).unwrap_or(self.kind);
+        self.kind = wanted
+            .filter(|kind| of(*kind).is_some())
+            .unwrap_or(self.kind);
+        let begun = *self.bringing_up.get_or_insert_with(Instant::now);
         if self.sets_up_first() {
             return;
         }
+        self.bringing_up = None;
         let setup = &self.setup;
         let Kind { framework, suite } = &setup.kinds[self.kind as usize];
         let socket = setup
@@ -269,7 +293,7 @@ impl Slot {
                 let kind = ("EVENKEEL_KIND".to_owned(), Some(self.kind.to_string()));
                 spawn.environment.push(kind);
                 let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
-                Ok(Live::new(process, connected, spawn))
+                Ok(Live::new(process, connected, spawn, begun))
             });
         match started {
             Ok(live) => self.live = Some(live),
@@ -319,7 +343,10 @@ impl Slot {
         match outcome {
             Ok(()) => self.start(),
             Err(failed) => {
-                self.queue.clear();
+                self.bringing_up = None;
+                self.unable.extend(self.set_up.last().cloned());
+                self.queue.clear(); // the coordinator gives it out again
+                self.ends += 1;
                 let refused = v1::ProcessRefused {
                     kind: self.kind,
                     reason: v1::process_refused::Reason::Setup as i32,
@@ -336,6 +363,7 @@ impl Slot {
     async fn tear_down(&mut self) {
         if let Some((suite, setting_up)) = self.setting_up.take() {
             setting_up.abort();
+            setting_up.await.ok();
             self.set_up.push(suite);
         }
         if std::mem::replace(&mut self.has_left, true) {

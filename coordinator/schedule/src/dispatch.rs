@@ -32,6 +32,8 @@ pub struct Needs {
     pub locks: Box<[u32]>,
     /// That nothing else runs meanwhile, on any slot.
     pub exclusive: bool,
+    /// What differs in this is not run together in a bundle.
+    pub apart: u32,
 }
 
 impl Needs {
@@ -60,6 +62,8 @@ struct Slot {
     ready: bool,
     /// The kind of process that it has or is going to have.
     kind: u32,
+    /// Kinds that it cannot have.
+    barred: BTreeSet<u32>,
     running: Option<(u32, Micros)>,
     /// What is known to be left of it: at that time, so much.
     left: Option<(Micros, Micros)>,
@@ -172,6 +176,13 @@ impl Dispatcher {
         *known = took.max(*known);
     }
 
+    /// The slot cannot have a process of this kind.
+    pub fn bar(&mut self, slot: u32, kind: u32) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.barred.insert(kind);
+        }
+    }
+
     /// What a slot that has a process of another kind pays for one of this.
     pub fn start_of(&self, kind: u32) -> Micros {
         self.starts.get(&kind).copied().unwrap_or_default()
@@ -209,6 +220,7 @@ impl Dispatcher {
             *slot = Slot {
                 ready: slot.ready,
                 kind: slot.kind,
+                barred: std::mem::take(&mut slot.barred),
                 ..Slot::default()
             };
         }
@@ -317,8 +329,11 @@ impl Dispatcher {
     /// The queues of which a slot may run something now.
     fn open_to(&self, slot: u32) -> impl Iterator<Item = (usize, &Queue)> + Clone {
         let queues = self.queues.iter().enumerate();
-        queues
-            .filter(move |(_, queue)| !queue.waiting.is_empty() && self.may_run(slot, &queue.needs))
+        let barred = self.slots.get(&slot).map(|slot| &slot.barred);
+        queues.filter(move |(_, queue)| {
+            let able = barred.is_none_or(|barred| !barred.contains(&queue.needs.kind));
+            !queue.waiting.is_empty() && able && self.may_run(slot, &queue.needs)
+        })
     }
 
     /// The kind of process that a slot should have for what it gets next; nothing where it can get nothing now.
@@ -364,7 +379,9 @@ impl Dispatcher {
 
     fn slots_of(&self, kind: u32) -> u64 {
         let slots = self.slots.values();
-        slots.filter(|slot| slot.kind == kind).count() as u64
+        slots
+            .filter(|slot| slot.kind == kind && !slot.barred.contains(&kind))
+            .count() as u64
     }
 
     /// From now on the slot has a process of this kind.

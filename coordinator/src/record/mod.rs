@@ -158,6 +158,14 @@ impl Record {
         &self.opened.suites[unit.suite as usize]
     }
 
+    /// A text about something of a suite: it says which, where there are several.
+    pub fn with_suite(&self, suite: u32, text: &str) -> String {
+        match self.opened.suites.get(suite as usize) {
+            Some(suite) if self.opened.suites.len() > 1 => format!("{}: {text}", suite.name),
+            _ => text.to_owned(),
+        }
+    }
+
     /// JUnit reports that the suites' own options ask for: the suite and the path.
     pub fn wanted_junit(&self) -> BTreeMap<u32, &str> {
         let processes = self.shards.iter().flat_map(|shard| &shard.processes);

@@ -269,6 +269,7 @@ impl Run {
         self.append(Body::ProcessStarted(l::ProcessStarted {
             shard,
             suite,
+            kind: started.kind,
             incarnation: started.incarnation,
             pid: started.pid,
             argv: started.argv,
@@ -298,6 +299,10 @@ impl Run {
     /// The framework does not take the command: the run cannot go on, anywhere.
     fn refuse(&mut self, now: Micros, shard: u32, refusal: &Refusal) {
         let suite = self.rules.suite_of(refusal.kind).unwrap_or_default();
+        if refusal.reason == RefusedReason::Setup {
+            self.cannot_set_up(now, shard, suite, refusal);
+            return;
+        }
         if self.refused.is_some() || self.suites[suite as usize].over {
             return;
         }
@@ -312,14 +317,6 @@ impl Run {
             self.unbuilt = true;
             self.object(shard, &self.with_suite(suite, message), detail);
             self.end_suite(now, suite);
-            return;
-        }
-        if *reason == RefusedReason::Setup {
-            self.note(Level::Error, format!("{message}\n{detail}").trim_end());
-            self.shard_gone(now, shard);
-            if self.shards.iter().all(|shard| shard.gone) {
-                self.give_up(message);
-            }
             return;
         }
         let works_elsewhere = self
@@ -350,6 +347,41 @@ impl Run {
         self.end_work();
     }
 
+    /// A slot was to start a process of a suite and could not be set up for it: it runs nothing of that, and what it held goes
+    /// elsewhere.
+    fn cannot_set_up(&mut self, now: Micros, shard: u32, suite: u32, refusal: &Refusal) {
+        let text = format!("{}\n{}", refusal.message, refusal.detail);
+        self.note_once(Level::Error, text.trim_end());
+        self.dispatcher.clear(shard);
+        self.give_back_all(shard, now);
+        self.miss_listing(shard);
+        let state = &mut self.shards[shard as usize];
+        state.ends += 1;
+        state.told_idle = false;
+        state.empty = true;
+        state.unable.insert(suite);
+        for kind in 0..self.rules.kinds().len() as u32 {
+            if self.rules.suite_of(kind) == Some(suite) {
+                self.dispatcher.bar(shard, kind);
+            }
+        }
+        self.open_without_process(shard);
+        let able = |shard: &ShardState| !shard.gone && !shard.unable.contains(&suite);
+        if !self.shards.iter().any(able) && !self.suites[suite as usize].over {
+            self.unconcluded = true;
+            self.end_suite(now, suite);
+        }
+    }
+
+    /// A slot whose first process did not come up gets leases of other suites all the same: they start another one.
+    fn open_without_process(&mut self, shard: u32) {
+        let state = &mut self.shards[shard as usize];
+        if !state.ready && !state.gone {
+            state.ready = true;
+            self.dispatcher.open(shard);
+        }
+    }
+
     /// Says of which suite a message speaks, where there are several.
     pub(super) fn with_suite(&self, suite: u32, message: &str) -> String {
         if self.suites.len() > 1 {
@@ -367,10 +399,7 @@ impl Run {
         let suite = self.rules.suite_of(ended.kind).unwrap_or_default();
         if self.suites[suite as usize].over {
             // There is nothing to start it for. What other suites have for the slot starts another one.
-            if !self.shards[shard as usize].ready {
-                self.shards[shard as usize].ready = true;
-                self.dispatcher.open(shard);
-            }
+            self.open_without_process(shard);
             return;
         }
         let (explanation, stderr_tail) = (&ended.explanation, &ended.stderr_tail);
@@ -596,8 +625,9 @@ impl Run {
             return;
         };
         self.totals.add(Some(verdict));
+        let number = self.record.units[unit as usize].suite;
         if verdict.is_failure() {
-            let id = case.id.to_string();
+            let id = self.record.with_suite(number, &case.id);
             self.effects.push(Effect::Show(Show::Failure {
                 id,
                 outcome,
@@ -606,7 +636,7 @@ impl Run {
                 text,
             }));
         } else if self.show_output && !text.output.is_empty() {
-            let id = case.id.to_string();
+            let id = self.record.with_suite(number, &case.id);
             let output = text.output;
             self.effects
                 .push(Effect::Show(Show::Printed { id, shard, output }));

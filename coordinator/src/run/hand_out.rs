@@ -206,7 +206,10 @@ impl Run {
         let UnitState { needs, limits, .. } = &self.units[unit as usize];
         let (kind, limits) = (needs.kind, *limits);
         let unit = on_record.name.to_string();
-        if alone.is_some() || self.shards[shard as usize].told_idle {
+        let state = &mut self.shards[shard as usize];
+        // What has no process gets a new one anyway.
+        let has_process = !std::mem::take(&mut state.empty);
+        if has_process && (alone.is_some() || state.told_idle) {
             self.send_to_shard(shard, Command::Recycle { slot });
         }
         let ends = self.shards[shard as usize].ends;
@@ -258,7 +261,6 @@ impl Run {
         let Some(script) = &self.settings.script else {
             return;
         };
-        let processes = script.processes.len();
         let Some(leases) = script.processes.get(process) else {
             self.units.iter_mut().for_each(|unit| unit.open = 0);
             return;
@@ -303,7 +305,7 @@ impl Run {
             self.send_to_shard(shard, Command::Lease(command));
             self.shards[shard as usize].leases.push_back((lease, unit));
         }
-        self.shards[shard as usize].told_idle = process + 1 < processes;
+        self.shards[shard as usize].told_idle = false;
     }
 
     /// Asks for everything of a lease from this position on that has not started.

@@ -304,8 +304,17 @@ impl Run {
         self.miss_listing(shard);
     }
 
+    /// What a slot holds goes up again: none of it has begun.
+    pub(super) fn give_back_all(&mut self, shard: u32, at: Micros) {
+        let held: Vec<(u64, u32)> = self.shards[shard as usize].leases.iter().copied().collect();
+        for (lease, work) in held {
+            self.end_lease(shard, lease, Reason::Returned, at);
+            self.work_again(work);
+        }
+    }
+
     /// Whoever lists now what this shard was to list begins anew.
-    fn miss_listing(&mut self, shard: u32) {
+    pub(super) fn miss_listing(&mut self, shard: u32) {
         let suites = self.suites.iter_mut();
         for suite in suites.filter(|suite| suite.lister == Some(shard) && !suite.listed) {
             suite.lister = None;

@@ -52,7 +52,8 @@ impl Run {
             let opened = !self
                 .unopened
                 .contains(&self.record.shards[shard as usize].agent);
-            !self.shards[shard as usize].gone && opened && !self.lists(shard)
+            let state = &self.shards[shard as usize];
+            !state.gone && !state.unable.contains(&suite) && opened && !self.lists(shard)
         });
         let own = shards.clone().find(|&shard| {
             let state = &self.shards[shard as usize];
@@ -148,7 +149,13 @@ impl Run {
             if let Some(times) = history.cases.remove(&unit.name) {
                 self.case_times.insert(number, times);
             }
-            let (needs, limits) = self.rules.of(suite, &unit.name, &unit.path);
+            let (mut needs, limits) = self.rules.of(suite, &unit.name, &unit.path);
+            // One process has one deadline.
+            let known = self.limits.iter().position(|known| *known == limits);
+            needs.apart = known.unwrap_or(self.limits.len()) as u32;
+            if known.is_none() {
+                self.limits.push(limits);
+            }
             self.units.push(UnitState {
                 work: self.works.len() as u32,
                 needs,
@@ -159,15 +166,33 @@ impl Run {
         }
         let state = &mut self.suites[suite as usize];
         state.recorded = state.listed;
+        let recorded = state.recorded && !state.over && self.settings.script.is_none();
         let all = self.suites.iter().all(|suite| suite.recorded);
         self.append(Body::Listed(l::Listed { units, more: !all }));
         self.estimate(suite, first);
+        if recorded {
+            self.note_idle_overrides(suite);
+        }
         if all && self.settings.script.is_none() {
             self.plan();
         }
         self.unstored.push_back(self.units.len() as u32);
         self.flush_entries(now);
         self.effects.push(super::Effect::CallWhenStored);
+    }
+
+    /// What is said of units that are not there may be a mistake, and what it would have kept apart is not.
+    fn note_idle_overrides(&mut self, suite: u32) {
+        let units = self.record.units.iter().filter(|unit| unit.suite == suite);
+        let names = units.map(|unit| (&*unit.name, &*unit.path));
+        let idle = self.rules.idle_overrides(suite, names);
+        let name = self.rules.name(suite).to_owned();
+        for patterns in idle {
+            let text = format!(
+                "suite {name}: no unit is named by the override for {patterns}; `evenkeel show` lists the units of a run"
+            );
+            self.note_once(super::Level::Warning, &text);
+        }
     }
 
     /// Estimates the units of a suite from this one on, by all that is known.

@@ -69,6 +69,7 @@ pub struct ScriptLease {
     /// The number of the unit's suite.
     pub suite: u32,
     pub unit: String,
+    pub path: String,
     /// Where not empty, just these cases.
     pub only: Vec<CaseKey>,
 }
@@ -155,6 +156,10 @@ struct ShardState {
     ready: bool,
     /// It will run nothing more in this run.
     gone: bool,
+    /// Suites that it could not be set up for.
+    unable: BTreeSet<u32>,
+    /// It has no process and starts none before it gets a lease.
+    empty: bool,
     told_idle: bool,
     failed_spawns: u32,
     /// Unplanned ends of its processes.
@@ -229,6 +234,8 @@ pub struct Run {
     settings: Settings,
     suites: Vec<SuiteState>,
     locks: locks::Locks,
+    /// What different units have as limits.
+    limits: Vec<Limits>,
     /// Agents whose slots wait for the history, which tells what to start on them.
     unopened: Vec<u32>,
     /// Absent until it has been read; estimates wait for it.
@@ -284,6 +291,7 @@ impl Run {
             record: Record::default(),
             suites: (0..rules.count()).map(|_| SuiteState::default()).collect(),
             locks: locks::Locks::new(rules.locks()),
+            limits: Vec::new(),
             rules,
             settings,
             unopened: Vec::new(),
@@ -328,6 +336,7 @@ impl Run {
                 if !units.iter().any(|unit| unit.name == lease.unit) {
                     units.push(l::Unit {
                         name: lease.unit.clone(),
+                        path: lease.path.clone(),
                         suite: lease.suite,
                         ..l::Unit::default()
                     });

@@ -1,6 +1,6 @@
 //! What is said at the end of a run.
 
-use crate::record::{Record, Verdict};
+use crate::record::{Record, Unit, Verdict};
 use crate::run::Run;
 use crate::wire;
 use evenkeel_proto::v1;
@@ -88,19 +88,20 @@ fn summaries(record: &Record) -> Vec<v1::Summary> {
 
 fn slowest(record: &Record) -> Vec<v1::Slow> {
     let (most, least) = wanted_durations(record).unwrap_or((SLOWEST, Micros::ZERO));
-    let mut slowest: Vec<(u64, &str)> = Vec::new();
-    for case in record.units.iter().flat_map(|unit| &unit.cases) {
+    let mut slowest: Vec<(u64, &Unit, &str)> = Vec::new();
+    let units = record.units.iter();
+    for (unit, case) in units.flat_map(|unit| unit.cases.iter().map(move |case| (unit, case))) {
         let took = case.last_attempt().map(|attempt| attempt.duration);
         if let Some(took) = took.filter(|took| *took >= least) {
-            slowest.push((took.0, &*case.id));
+            slowest.push((took.0, unit, &*case.id));
         }
     }
-    slowest.sort_by_key(|&(took, _)| std::cmp::Reverse(took));
+    slowest.sort_by_key(|&(took, ..)| std::cmp::Reverse(took));
     slowest.truncate(most);
     slowest
         .into_iter()
-        .map(|(duration_us, id)| v1::Slow {
-            id: id.to_owned(),
+        .map(|(duration_us, unit, id)| v1::Slow {
+            id: record.with_suite(unit.suite, id),
             duration_us,
         })
         .collect()
@@ -108,8 +109,9 @@ fn slowest(record: &Record) -> Vec<v1::Slow> {
 
 /// For each shard with failures the last of them in the order in which it ran.
 fn failing(record: &Record) -> Vec<v1::FailingShard> {
-    let mut shards: BTreeMap<u32, (u32, u64, String)> = BTreeMap::new();
-    for case in record.units.iter().flat_map(|unit| &unit.cases) {
+    let mut shards: BTreeMap<u32, (u32, u64, String, u32)> = BTreeMap::new();
+    let units = record.units.iter();
+    for (unit, case) in units.flat_map(|unit| unit.cases.iter().map(move |case| (unit, case))) {
         if !case.verdict().is_some_and(Verdict::is_failure) {
             continue;
         }
@@ -121,12 +123,17 @@ fn failing(record: &Record) -> Vec<v1::FailingShard> {
         if attempt.ended.0 >= entry.1 {
             entry.1 = attempt.ended.0;
             entry.2 = case.id.to_string();
+            entry.3 = unit.suite;
         }
     }
     let count = record.shards.len() as u32;
     shards
         .into_iter()
-        .map(|(shard, (failures, _, until))| v1::FailingShard {
+        .map(|(shard, (failures, _, until, suite))| v1::FailingShard {
+            suite: match record.opened.suites.len() {
+                1 => String::new(),
+                _ => record.opened.suites[suite as usize].name.clone(),
+            },
             shard,
             shards: count,
             until,

@@ -42,6 +42,9 @@ pub(super) enum HubMessage {
     RunEnded {
         run: String,
         ended: v1::Ended,
+        /// Where its rows are, and how many.
+        handle: RunHandle,
+        rows: u64,
     },
 }
 
@@ -52,6 +55,8 @@ pub(super) enum Found {
     Ended {
         ended: Box<v1::Ended>,
         directory: PathBuf,
+        handle: RunHandle,
+        rows: u64,
     },
 }
 
@@ -154,12 +159,19 @@ impl Hub {
                     .send(self.store.payloads(run, after, until).await)
                     .ok();
             }
-            HubMessage::RunEnded { run, ended } => {
+            HubMessage::RunEnded {
+                run,
+                ended,
+                handle,
+                rows,
+            } => {
                 self.order.retain(|open| *open != run);
                 if let Some((found, directory)) = self.runs.get_mut(&run) {
                     *found = Found::Ended {
                         ended: Box::new(ended),
                         directory: directory.clone(),
+                        handle,
+                        rows,
                     };
                 }
                 for agent in self

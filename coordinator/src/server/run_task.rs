@@ -440,8 +440,13 @@ impl RunTask {
         }
         // The hub hears it first: whoever is told that the run has ended may ask for its reports at once.
         if let Some(hub) = self.seat.hub.upgrade() {
-            let (run, ended) = (self.seat.opening.run.clone(), last.clone());
-            hub.send(HubMessage::RunEnded { run, ended }).await.ok();
+            let ended = HubMessage::RunEnded {
+                run: self.seat.opening.run.clone(),
+                ended: last.clone(),
+                handle: self.seat.handle,
+                rows: self.stored,
+            };
+            hub.send(ended).await.ok();
         }
         for watcher in &self.watchers {
             let body = Some(Watched::Ended(last.clone()));

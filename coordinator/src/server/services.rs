@@ -26,6 +26,10 @@ const WATCH_QUEUE: usize = 16_384;
 /// An agent with more slots than this is misconfigured.
 const MAX_SLOTS: u32 = 4096;
 const CHUNK: usize = 256 << 10;
+/// A run that takes no watcher any more has written its last rows and reports within this time.
+const ENDING: std::time::Duration = std::time::Duration::from_secs(30);
+/// How often it is looked whether it has.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// A receiver as the stream that tonic wants.
 fn outgoing<T: Send + 'static>(mut receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
@@ -273,27 +277,45 @@ impl v1::run_service_server::RunService for Runs {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
-        let events = match self.find(&request.run).await? {
-            Found::Live(events) => events,
-            Found::Ended { ended, .. } => {
-                let last = v1::WatchEvent {
-                    body: Some(v1::watch_event::Body::Ended(*ended)),
-                };
-                return Ok(Response::new(Box::pin(tokio_stream::once(Ok(last)))));
+        // A run that is about to end takes nobody in any more, and has ended soon.
+        let by = tokio::time::Instant::now() + ENDING;
+        let (handle, stored, live) = loop {
+            match self.find(&request.run).await? {
+                Found::Live(events) => {
+                    let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
+                    let (attached, seat) = oneshot::channel();
+                    let watch = RunMessage::Watch {
+                        rows: request.rows,
+                        events: sender,
+                        attached,
+                    };
+                    if events.send(watch).await.is_ok()
+                        && let Ok((handle, stored)) = seat.await
+                    {
+                        let live: Self::WatchStream = Box::pin(outgoing(receiver).map(Ok));
+                        break (handle, stored, live);
+                    }
+                    if tokio::time::Instant::now() >= by {
+                        return Err(gone());
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+                Found::Ended {
+                    ended,
+                    handle,
+                    rows,
+                    ..
+                } => {
+                    let last = v1::WatchEvent {
+                        body: Some(v1::watch_event::Body::Ended(*ended)),
+                    };
+                    let live: Self::WatchStream = Box::pin(tokio_stream::once(Ok(last)));
+                    break (handle, rows, live);
+                }
             }
         };
-        let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
-        let (attached, seat) = oneshot::channel();
-        let watch = RunMessage::Watch {
-            rows: request.rows,
-            events: sender,
-            attached,
-        };
-        events.send(watch).await.map_err(|_| gone())?;
-        let (handle, stored) = seat.await.map_err(|_| gone())?;
-        let live = outgoing(receiver).map(Ok);
         if !request.rows || stored <= request.after {
-            return Ok(Response::new(Box::pin(live)));
+            return Ok(Response::new(live));
         }
         let (reply, payloads) = oneshot::channel();
         let ask = HubMessage::Payloads {

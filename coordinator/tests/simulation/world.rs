@@ -3,8 +3,8 @@
 use evenkeel_coordinator::record::{Lease, Outcome, Record, Verdict};
 use evenkeel_coordinator::run::{
     AgentId, AgentJoined, CaseEnded, CaseKey, Command, Effect, EndCause, Event, Fact, FactBody,
-    Farewell, History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Rules, Run,
-    RunningCase, Settings, SuiteHistory,
+    Farewell, History, InFlight, LeaseCommand, ProcessEnded, ProcessStarted, Refusal,
+    RefusedReason, Rules, Run, RunningCase, Settings, SuiteHistory,
 };
 use evenkeel_proto::{
     ledger as l,
@@ -13,7 +13,7 @@ use evenkeel_proto::{
 use evenkeel_schedule::{Micros, Sample};
 use prost::Message;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
@@ -126,6 +126,10 @@ pub struct World {
     bundles: Vec<bool>,
     /// Of each kind of process the suite.
     kinds: Vec<u32>,
+    /// Slots that cannot be set up for a suite.
+    unable: HashSet<(usize, usize, u32)>,
+    /// Those that have said so.
+    refused: HashSet<(usize, usize, u32)>,
     /// Who holds what, as the ledger says it.
     locks: HashMap<String, u32>,
     random: fastrand::Rng,
@@ -222,6 +226,8 @@ impl World {
             last_stored: 0,
             bundles,
             kinds,
+            unable: HashSet::new(),
+            refused: HashSet::new(),
             locks: HashMap::new(),
             closing,
             finish,
@@ -236,6 +242,14 @@ impl World {
         let agents = faults.losses as usize + 1 + world.random.usize(0..2);
         for agent in 0..agents {
             let slots = world.random.usize(1..4);
+            // One slot of each agent can run everything: who is there decides what cannot be run at all.
+            for slot in 0..slots {
+                for suite in 0..suites as u32 {
+                    if faults.crashes && slot > 0 && world.random.u32(0..8) == 0 {
+                        world.unable.insert((agent, slot, suite));
+                    }
+                }
+            }
             world.agents.push(Agent {
                 slots: (0..slots).map(|_| Slot::default()).collect(),
                 alive: true,
@@ -573,6 +587,41 @@ impl World {
     fn process_up(&mut self, agent: usize, slot: usize) {
         let state = &mut self.agents[agent].slots[slot];
         if state.up || state.closed {
+            return;
+        }
+        if self
+            .unable
+            .contains(&(agent, slot, self.kinds[state.kind as usize]))
+        {
+            let suite = self.kinds[state.kind as usize];
+            if !self.refused.insert((agent, slot, suite)) {
+                let given = state.queue.iter().any(|item| {
+                    matches!(item, Item::Lease(lease) if self.kinds[lease.kind as usize] == suite)
+                });
+                assert!(!given, "a slot is given what it said that it cannot run");
+                let kinds = &self.kinds;
+                state.queue.retain(
+                    |item| !matches!(item, Item::List(kind) if kinds[*kind as usize] == suite),
+                );
+                if state
+                    .queue
+                    .iter()
+                    .any(|item| matches!(item, Item::List(_) | Item::Lease(_)))
+                {
+                    self.advance(agent, slot);
+                }
+                return;
+            }
+            state.queue.clear();
+            state.ends += 1;
+            let refusal = Refusal {
+                kind: state.kind,
+                reason: RefusedReason::Setup,
+                message: "the setup failed".into(),
+                hint: String::new(),
+                detail: String::new(),
+            };
+            self.tell(agent, slot, FactBody::ProcessRefused(refusal));
             return;
         }
         state.up = true;

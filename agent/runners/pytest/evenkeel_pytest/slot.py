@@ -41,6 +41,7 @@ class Slot:
         self.session = None
         self.number = int(os.environ.get("EVENKEEL_SLOT", "0"))
         self.slots = int(os.environ.get("EVENKEEL_SLOTS", "1"))
+        self.several = self.slots > 1 or "EVENKEEL_PROCESSES" in os.environ  # this process may not be the only one
         self.concludes = given.get("EVENKEEL_ROLE") == "finish"
         self.whole = given.get("EVENKEEL_COLLECT") == "whole"
         self.run_wide = None
@@ -66,7 +67,7 @@ class Slot:
     def pytest_load_initial_conftests(self, early_config):
         if self.concludes:
             finish.disguise(early_config)
-        elif self.slots > 1:
+        elif self.several:
             worker.name_run(early_config)
         if getattr(early_config.known_args_namespace, "capture", "no") == "no":
             self.streams = tee.both()
@@ -90,7 +91,7 @@ class Slot:
         worker.share_seeds(config, self.number, self.slots)
         if self.concludes:
             worker.stand_in(config)
-        elif self.slots > 1:
+        elif self.several:
             worker.become(config, self.number, self.slots, self.given["private"])
             self.ending.needless = True  # until a lease begins
             self.kept = replay.Kept(config) if replay.wanted(config) else None
@@ -231,7 +232,7 @@ class Slot:
             "notes": self.run_wide.notes,
             "run_wide": self.run_wide.told,
             "closing": True,
-            "finish": self.slots > 1 and not self.concludes and finish.needed(self.config),
+            "finish": self.several and not self.concludes and finish.needed(self.config),
         }
         self.talk.send(dumps(hello) + "\n")
 
@@ -391,6 +392,6 @@ class Slot:
 
     def carry(self, session):
         """What this process leaves for the one that concludes the run; None where nobody wants it."""
-        if self.slots == 1 or self.concludes or not finish.needed(self.config):
+        if not self.several or self.concludes or not finish.needed(self.config):
             return None
         return finish.carry(session, self.config, self.kept and self.kept.take())
