@@ -153,6 +153,13 @@ async fn recorded(args: &TimesArgs) -> Result<Vec<UnitTimes>, Failure> {
         Some(suite) => suite,
         None if suites.len() == 1 => suites[0].clone(),
         None => {
+            if suites.is_empty() {
+                let state = state.display();
+                return Err(Failure::usage(format!(
+                    "nothing is recorded of project {project} in {state}"
+                ))
+                .with_hint("run a suite first, or name another project's directory: --root DIR"));
+            }
             let names = suites.join(", ");
             return Err(Failure::usage(format!(
                 "project {} has durations of several suites or of none",

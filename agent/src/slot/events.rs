@@ -501,7 +501,8 @@ impl Live {
             return Ok(cases);
         };
         if all {
-            if self.leases[position].0.begun_at.is_some() {
+            let held = &self.leases[position].0;
+            if held.begun_at.is_some() && !(self.can_bundle && held.done.is_empty()) {
                 return Err(format!("lease {lease} is returned whole after it began"));
             }
             self.leases.remove(position);

@@ -503,6 +503,19 @@ impl Dispatcher {
                 chosen.push(entry);
             }
         }
+        // What would be left over for a process of its own costs less here than that one's start, unless another slot is there for it.
+        let left = self.expected_of(&self.queues[at]) - taken;
+        let others = self.slots.iter().filter(|(other, _)| **other != slot);
+        let free = others.map(|(_, other)| self.free_at(other, now)).min();
+        if left <= startup && free.is_none_or(|free| now + taken <= free) {
+            let all = self.queues[at].waiting.iter().rev();
+            let rest: Vec<Entry> = all
+                .filter(|entry| !chosen.contains(entry))
+                .copied()
+                .collect();
+            taken += left;
+            chosen.extend(rest);
+        }
         for &entry in &chosen {
             self.take(at, entry);
         }

@@ -2,8 +2,9 @@
 
 use super::{Record, Unit, Verdict};
 use crate::rules::Rules;
+use evenkeel_proto::ledger::lease_ended::Reason;
 use evenkeel_schedule::{Bound, Micros, SlotCapacity, lower_bound};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Counts of final verdicts. A unit without cases that got a verdict as a whole counts as one test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,10 +115,12 @@ impl Record {
     }
 
     pub fn schedule(&self) -> Schedule {
+        // What was given back unrun was no part of the work, whatever it took.
         let spans = self
             .leases
             .iter()
-            .filter_map(|lease| Some((lease, lease.begun?, lease.ended?)));
+            .filter_map(|lease| Some((lease, lease.begun?, lease.ended?)))
+            .filter(|(.., ended)| ended.reason != Reason::Returned);
         let first = spans
             .clone()
             .map(|(_, begun, _)| begun.at)
@@ -136,6 +139,9 @@ impl Record {
             *setup = ended.setup.max(*setup);
         }
         let rules = Rules::new(&self.opened.suites).unwrap_or_default();
+        let processes = self.shards.iter().flat_map(|shard| &shard.processes);
+        let bundling = processes.filter(|process| process.started.bundles);
+        let undivided: BTreeSet<u32> = bundling.map(|process| process.started.suite).collect();
         let mut pieces: Vec<Longest> = Vec::new();
         let (mut shared, mut alone) = (Micros::ZERO, Micros::ZERO);
         let mut chains: BTreeMap<u32, Micros> = BTreeMap::new();
@@ -150,7 +156,15 @@ impl Record {
             for &lock in &needs.locks {
                 *chains.entry(lock).or_default() += work + setup;
             }
-            self.pieces(number, work + setup, setup, &mut pieces);
+            if undivided.contains(&unit.suite) || !needs.locks.is_empty() {
+                pieces.push(Longest {
+                    span: work + setup,
+                    unit: number,
+                    case: None,
+                });
+            } else {
+                self.pieces(number, work + setup, setup, &mut pieces);
+            }
         }
         let chain = chains
             .into_iter()

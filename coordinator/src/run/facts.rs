@@ -215,7 +215,7 @@ impl Run {
                 lease,
                 setup,
                 waited,
-            } => self.unit_closed(now, shard, lease, at, setup, waited),
+            } => self.unit_closed(shard, lease, at, setup, waited),
             FactBody::Returned { lease, cases, all } => {
                 self.returned(now, shard, lease, at, &cases, all)
             }
@@ -269,6 +269,7 @@ impl Run {
         self.append(Body::ProcessStarted(l::ProcessStarted {
             shard,
             suite,
+            bundles: started.bundles,
             kind: started.kind,
             incarnation: started.incarnation,
             pid: started.pid,

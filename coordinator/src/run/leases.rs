@@ -80,7 +80,6 @@ impl Run {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn unit_closed(
         &mut self,
-        now: Micros,
         shard: u32,
         lease: u64,
         at: Micros,
@@ -107,7 +106,8 @@ impl Run {
                 waited_us: waited.0,
             },
         );
-        self.dispatcher.finished(shard, work, now);
+        // Units of a bundle are told of when all are over.
+        self.dispatcher.finished(shard, work, at);
         let state = &mut self.shards[shard as usize];
         state.unit = None;
         state.waiting = false;
@@ -199,6 +199,13 @@ impl Run {
         if all {
             self.end_lease(shard, lease, Reason::Returned, at);
             self.dispatcher.finished(shard, work, now);
+            let unit = self.works[work as usize].unit;
+            if self.suite_of(unit).bundles {
+                // Its process could not tell it from others: it gets one of its own.
+                self.units[unit as usize].needs.apart = u32::MAX - unit;
+                let state = &mut self.shards[shard as usize];
+                (state.unit, state.place) = (None, Place::default());
+            }
             self.work_again(work);
             return;
         }

@@ -47,7 +47,11 @@ pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
             })
             .collect(),
         failing: failing(record),
-        explanation: explanation(record),
+        explanation: match &record.stopped {
+            // What was broken off says nothing about a schedule.
+            Some(stopped) if stopped.interrupted => String::new(),
+            _ => explanation(record),
+        },
         state: std::path::absolute(state)
             .unwrap_or_else(|_| state.to_owned())
             .to_string_lossy()

@@ -191,6 +191,15 @@ impl Conversation {
         });
     }
 
+    /// Gives a lease back of which nothing was declared, unasked: it is to be run apart from others.
+    pub(crate) fn give_back_unrun(&mut self, lease: &Lease) {
+        self.say(&Event::Returned {
+            lease: lease.lease,
+            cases: &[],
+            all: true,
+        });
+    }
+
     pub(crate) fn log(&mut self, level: Level, text: &str) {
         self.say(&Event::Log { level, text });
     }

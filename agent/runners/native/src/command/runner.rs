@@ -198,18 +198,18 @@ impl Runner {
         }
         let mut share = Share::of(&ran);
         let mut at = began;
+        // Its process said nothing of these: by themselves they show why, in whichever slot that is.
+        let silent = |lease: &&Lease| !ran.results.units.contains_key(&lease.unit);
+        for lease in group.iter().filter(silent) {
+            conversation.give_back_unrun(lease);
+        }
         for (number, lease) in group.iter().enumerate() {
+            let Some(reported) = ran.results.units.remove(&lease.unit) else {
+                continue; // given back
+            };
             if number > 0 {
                 conversation.begin(lease, at);
             }
-            let Some(reported) = ran.results.units.remove(&lease.unit) else {
-                // Its process said nothing of it: by itself it shows why.
-                conversation.flush().await?;
-                let again = self.run(conversation, std::slice::from_ref(lease)).await?;
-                self.tell(conversation, lease, &again, at);
-                at = conversation.at(Instant::now());
-                continue;
-            };
             let setup = std::mem::take(&mut share.setup);
             let cases = cases_of(&lease.unit, reported);
             at = emit(conversation, lease, cases, (at + setup, share.scale));
@@ -546,7 +546,7 @@ fn emit(
     let mut told: HashMap<_, _> = HashMap::new();
     let mut declared = Vec::with_capacity(cases.len());
     for (case, took, result) in cases {
-        told.insert(case.key(), ((took as f64 * scale) as u64, result));
+        told.insert(case.key(), (took, result));
         declared.push(case);
     }
     conversation.declare(lease, declared);
@@ -554,8 +554,9 @@ fn emit(
         let Some((took, result)) = told.remove(&conversation.case(number).key()) else {
             continue;
         };
+        // What it took is what its report says; where it stands in the slot's time is scaled.
         conversation.start(number, at);
-        at += took;
+        at += (took as f64 * scale) as u64;
         conversation.end(number, at, (took, 0), &result);
     }
     at
