@@ -8,7 +8,7 @@ use crate::trim::{Limits, Trim};
 use encoding_rs_io::DecodeReaderBytesBuilder;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::time::Duration;
 
 /// Of a name, a message or another attribute so much is kept, bytes.
@@ -17,8 +17,18 @@ const VALUE: usize = 64 << 10;
 const TEXT: usize = 256 << 10;
 /// Of all outputs and texts of one case so much is kept, bytes.
 const CASE: usize = 1 << 20;
+/// Stands between the texts of two faults.
+const BETWEEN: &str = "\n\n";
+/// Of anything that an XML parser holds as one, so much is read, bytes; what is longer is damage.
+const EVENT: usize = 2 << 20;
 /// Suites within suites whose names are kept; deeper ones are read without them.
 const DEPTH: usize = 256;
+/// Elements within elements that are remembered. Suites that are deeper are counted, what is deeper in a case is left out.
+const PLACES: usize = 1024;
+/// Of the names of open elements, which quick-xml remembers though nothing here asks for them, so much is kept, bytes.
+const NAMES: usize = 1 << 20;
+/// So many bytes are looked at to find out the encoding.
+const START: usize = 256;
 
 /// How a case ended, as its report says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,27 +103,30 @@ impl Summary {
 /// deep are left out. Never fails: what cannot be read is in [`Summary::damage`].
 pub fn read(input: impl Read, mut each: impl FnMut(&[ReadSuite], ReadCase)) -> Summary {
     let mut input = BufReader::with_capacity(64 << 10, input);
-    let encoding = encoding(&mut input);
+    let mut start = Vec::new();
+    // An error comes again with the next read.
+    let _ = input.by_ref().take(START as u64).read_to_end(&mut start);
+    let encoding = encoding(&start);
     let decoded = DecodeReaderBytesBuilder::new()
         .encoding(Some(encoding))
         .bom_override(true)
-        .build(input);
+        .build(Cursor::new(start).chain(input));
     let limits = Limits {
         text: TEXT,
         value: VALUE,
         markup: VALUE,
+        event: EVENT,
     };
-    let mut reader = Reader::from_reader(Trim::new(decoded, limits));
-    let config = reader.config_mut();
-    config.allow_dangling_amp = true;
-    config.allow_unmatched_ends = true;
-    config.check_end_names = false;
+    let mut reader = xml(Trim::new(decoded, limits));
+    // Bytes before this reader's first, and what it remembers of names.
+    let (mut before, mut names) = (0, 0);
     let mut state = State::default();
     let mut summary = Summary::default();
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
-        let position = reader.buffer_position();
+        let position = before + reader.buffer_position();
+        reader.get_mut().begin();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
             Err(error) => {
@@ -122,25 +135,29 @@ pub fn read(input: impl Read, mut each: impl FnMut(&[ReadSuite], ReadCase)) -> S
             }
         };
         match event {
-            Event::Start(tag) => state.open(&tag, &mut summary),
+            Event::Start(tag) => {
+                names += tag.name().as_ref().len() + size_of::<usize>();
+                state.open(&tag, &mut summary);
+            }
             Event::Empty(tag) => {
                 state.open(&tag, &mut summary);
                 state.close(&mut summary, &mut each);
             }
             Event::End(_) => state.close(&mut summary, &mut each),
-            Event::Text(text) => state.text(&String::from_utf8_lossy(&text)),
-            Event::CData(text) => state.text(&String::from_utf8_lossy(&text)),
-            Event::GeneralRef(reference) => state.text(&resolved(&reference)),
+            Event::Text(text) => state.text(&String::from_utf8_lossy(&text), &mut summary),
+            Event::CData(text) => state.text(&String::from_utf8_lossy(&text), &mut summary),
+            Event::GeneralRef(reference) => state.text(&resolved(&reference), &mut summary),
             Event::Eof => {
-                if let Some(open) = state.places.last() {
-                    summary.damage = Some(format!(
-                        "it ends at byte {position} within {}",
-                        open.described()
-                    ));
+                if let Some(open) = state.within() {
+                    summary.damage = Some(format!("it ends at byte {position} within {open}"));
                 }
                 break;
             }
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {}
+        }
+        if names > NAMES {
+            (before, names) = (before + reader.buffer_position(), 0);
+            reader = xml(reader.into_inner());
         }
     }
     if summary.damage.is_none() && !state.is_junit {
@@ -150,17 +167,23 @@ pub fn read(input: impl Read, mut each: impl FnMut(&[ReadSuite], ReadCase)) -> S
     summary
 }
 
-/// The encoding that the file begins with or declares. A byte-order mark wins over both.
-fn encoding(input: &mut BufReader<impl Read>) -> &'static encoding_rs::Encoding {
-    use std::io::BufRead;
-    let start = input.fill_buf().unwrap_or_default();
+fn xml<R: Read>(input: Trim<R>) -> Reader<Trim<R>> {
+    let mut reader = Reader::from_reader(input);
+    let config = reader.config_mut();
+    config.allow_dangling_amp = true;
+    config.allow_unmatched_ends = true;
+    config.check_end_names = false;
+    reader
+}
+
+/// The encoding that a file with this start begins with or declares. A byte-order mark wins over both.
+fn encoding(start: &[u8]) -> &'static encoding_rs::Encoding {
     // Without a mark UTF-16 shows by the zero beside the first character.
     match start {
         [b'<', 0, ..] => return encoding_rs::UTF_16LE,
         [0, b'<', ..] => return encoding_rs::UTF_16BE,
         _ => {}
     }
-    let start = &start[..start.len().min(256)];
     let declared = || {
         let text = String::from_utf8_lossy(start);
         let declaration = text
@@ -185,7 +208,7 @@ fn encoding(input: &mut BufReader<impl Read>) -> &'static encoding_rs::Encoding 
 struct State {
     places: Vec<Place>,
     suites: Vec<ReadSuite>,
-    /// Suites that are open and too deep to be kept.
+    /// Suites that are open and too deep to be remembered, within all that are.
     deeper: usize,
     case: Option<ReadCase>,
     is_junit: bool,
@@ -226,6 +249,13 @@ impl Place {
 }
 
 impl State {
+    /// What it is that is open, innermost.
+    fn within(&self) -> Option<&'static str> {
+        let unknown = self.ignored > 0 && self.is_junit;
+        let known = self.places.last().map(Place::described);
+        known.or(unknown.then_some("an unknown element"))
+    }
+
     fn open(&mut self, tag: &BytesStart<'_>, summary: &mut Summary) {
         if self.ignored > 0 {
             self.ignored += 1;
@@ -233,7 +263,19 @@ impl State {
         }
         let name = tag.local_name();
         let in_case = self.case.is_some();
+        let is_deep = self.places.len() >= PLACES;
         let place = match name.as_ref() {
+            b"testsuites" | b"testrun" | b"testsuite" if !in_case && is_deep => {
+                self.deeper += 1;
+                summary.cut = true;
+                return;
+            }
+            // A case that is within as many suites as are remembered has as much room again.
+            _ if in_case && self.places.len() >= 2 * PLACES => {
+                self.ignored = 1;
+                summary.cut = true;
+                return;
+            }
             b"testsuites" | b"testrun" if !in_case => {
                 self.is_junit = true;
                 Place::Suites
@@ -242,22 +284,21 @@ impl State {
                 self.is_junit = true;
                 let kept = self.suites.len() < DEPTH;
                 if kept {
-                    self.suites.push(suite(tag));
+                    self.suites.push(suite(tag, &mut summary.cut));
                 } else {
-                    self.deeper += 1;
                     summary.cut = true;
                 }
                 Place::Suite { kept }
             }
             b"testcase" if !in_case => {
                 self.is_junit = true;
-                self.case = Some(case(tag));
+                self.case = Some(case(tag, &mut summary.cut));
                 self.used = 0;
                 self.excused = false;
                 Place::Case
             }
-            b"failure" if in_case => self.fault(tag, ReadOutcome::Failed),
-            b"error" if in_case => self.fault(tag, ReadOutcome::Error),
+            b"failure" if in_case => self.fault(tag, ReadOutcome::Failed, &mut summary.cut),
+            b"error" if in_case => self.fault(tag, ReadOutcome::Error, &mut summary.cut),
             b"flakyFailure" | b"flakyError" if in_case => {
                 if let Some(case) = &mut self.case {
                     case.flaky = true;
@@ -266,7 +307,7 @@ impl State {
             }
             b"rerunFailure" | b"rerunError" if in_case => Place::Earlier,
             b"skipped" | b"disabled" | b"ignored" if in_case => {
-                let message = attribute(tag, b"message");
+                let message = attribute(tag, b"message", &mut summary.cut);
                 // One that is skipped for its failure was expected to fail.
                 if let Some(case) = &mut self.case
                     && case.outcome < ReadOutcome::Error
@@ -288,9 +329,9 @@ impl State {
         self.places.push(place);
     }
 
-    fn fault(&mut self, tag: &BytesStart<'_>, outcome: ReadOutcome) -> Place {
-        let message = attribute(tag, b"message");
-        let kind = attribute(tag, b"type");
+    fn fault(&mut self, tag: &BytesStart<'_>, outcome: ReadOutcome, cut: &mut bool) -> Place {
+        let message = attribute(tag, b"message", cut);
+        let kind = attribute(tag, b"type", cut);
         if let Some(case) = &mut self.case {
             // The first failure is the one that tells; an error weighs more.
             let excused = self.excused && outcome == ReadOutcome::Failed;
@@ -304,7 +345,7 @@ impl State {
         Place::Fault(outcome)
     }
 
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &str, summary: &mut Summary) {
         let wanted = matches!(
             self.places.last(),
             Some(Place::Fault(_) | Place::Skipped | Place::Stdout | Place::Stderr)
@@ -312,8 +353,9 @@ impl State {
         if self.ignored > 0 || !wanted {
             return;
         }
-        let room = CASE.saturating_sub(self.used);
+        let room = CASE.saturating_sub(self.used + BETWEEN.len());
         let kept = &text[..floor(text, room)];
+        summary.cut |= kept.len() < text.len();
         self.used += kept.len();
         self.text.push_str(kept);
     }
@@ -323,15 +365,18 @@ impl State {
             self.ignored -= 1;
             return;
         }
+        if self.deeper > 0 && self.case.is_none() {
+            self.deeper -= 1;
+            return;
+        }
         let Some(place) = self.places.pop() else {
             return;
         };
         match place {
-            Place::Suites | Place::Earlier => {}
+            Place::Suites | Place::Suite { kept: false } | Place::Earlier => {}
             Place::Suite { kept: true } => {
                 self.suites.pop();
             }
-            Place::Suite { kept: false } => self.deeper -= 1,
             Place::Case => {
                 if let Some(case) = self.case.take() {
                     summary.count(case.outcome);
@@ -342,10 +387,12 @@ impl State {
                 let text = std::mem::take(&mut self.text);
                 let Some(case) = &mut self.case else { return };
                 match place {
+                    Place::Fault(_) if text.is_empty() => {}
                     Place::Fault(_) if case.detail.is_empty() => case.detail = text,
                     Place::Fault(_) => {
-                        case.detail.push_str("\n\n");
+                        case.detail.push_str(BETWEEN);
                         case.detail.push_str(&text);
+                        self.used += BETWEEN.len();
                     }
                     Place::Skipped if case.message.is_empty() => {
                         case.message = text.trim().to_owned();
@@ -370,9 +417,9 @@ fn floor(text: &str, most: usize) -> usize {
         .unwrap_or(0)
 }
 
-fn suite(tag: &BytesStart<'_>) -> ReadSuite {
+fn suite(tag: &BytesStart<'_>, cut: &mut bool) -> ReadSuite {
     let mut suite = ReadSuite::default();
-    for_each_attribute(tag, |name, value| match name {
+    for_each_attribute(tag, cut, |name, value| match name {
         b"name" => suite.name = value,
         b"file" | b"filepath" => suite.file = value,
         b"time" => suite.time = seconds(&value),
@@ -381,7 +428,7 @@ fn suite(tag: &BytesStart<'_>) -> ReadSuite {
     suite
 }
 
-fn case(tag: &BytesStart<'_>) -> ReadCase {
+fn case(tag: &BytesStart<'_>, cut: &mut bool) -> ReadCase {
     let mut case = ReadCase {
         name: String::new(),
         class: String::new(),
@@ -395,7 +442,7 @@ fn case(tag: &BytesStart<'_>) -> ReadCase {
         stdout: String::new(),
         stderr: String::new(),
     };
-    for_each_attribute(tag, |name, value| match name {
+    for_each_attribute(tag, cut, |name, value| match name {
         b"name" => case.name = value,
         b"classname" => case.class = value,
         b"class" if case.class.is_empty() => case.class = value,
@@ -414,20 +461,24 @@ fn case(tag: &BytesStart<'_>) -> ReadCase {
     case
 }
 
-fn for_each_attribute(tag: &BytesStart<'_>, mut take: impl FnMut(&[u8], String)) {
+fn for_each_attribute(tag: &BytesStart<'_>, cut: &mut bool, mut take: impl FnMut(&[u8], String)) {
     for attribute in tag.attributes().with_checks(false).flatten() {
-        let value = match attribute.normalized_value(XmlVersion::Implicit1_0) {
+        let mut value = match attribute.normalized_value(XmlVersion::Implicit1_0) {
             Ok(value) => value.into_owned(),
             // An entity that nobody knows: as it is written.
             Err(_) => String::from_utf8_lossy(&attribute.value).into_owned(),
         };
+        // Between quotes that do not belong together there can be more than what passes as a value.
+        let end = floor(&value, VALUE);
+        *cut |= end < value.len();
+        value.truncate(end);
         take(attribute.key.local_name().as_ref(), value);
     }
 }
 
-fn attribute(tag: &BytesStart<'_>, wanted: &[u8]) -> String {
+fn attribute(tag: &BytesStart<'_>, wanted: &[u8], cut: &mut bool) -> String {
     let mut found = String::new();
-    for_each_attribute(tag, |name, value| {
+    for_each_attribute(tag, cut, |name, value| {
         if name == wanted {
             found = value;
         }

@@ -14,6 +14,8 @@ pub(crate) struct Limits {
     pub value: usize,
     /// Of a tag beside its values, of a comment, a declaration.
     pub markup: usize,
+    /// Of whatever the reader holds as one: reading more of it is an error.
+    pub event: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,8 @@ enum Place {
     Value(u8),
     CData,
     Comment,
-    /// `<?` or `<!` of another kind: up to the next `>`.
+    Instruction,
+    /// `<!` of another kind: up to the next `>`.
     Other,
 }
 
@@ -33,16 +36,21 @@ pub(crate) struct Trim<R> {
     inner: R,
     limits: Limits,
     place: Place,
-    /// Bytes that have passed of the piece at this place.
+    /// Bytes that have come of the piece at this place.
     passed: usize,
     /// The same of the tag that a value stands in.
     of_the_tag: usize,
     /// The bytes behind `<`, until it is clear what they open.
     opening: Vec<u8>,
-    /// The last two bytes, to see where a section ends.
+    /// The last two bytes, to see where a section ends, or the last one, to see how a tag does.
     last: [u8; 2],
+    /// How many of them are held back.
+    held: usize,
+    piece: Vec<u8>,
     out: Vec<u8>,
     position: usize,
+    /// Bytes that the reader has taken since it began an event.
+    of_the_event: usize,
     /// A piece was cut.
     pub cut: bool,
 }
@@ -60,19 +68,27 @@ impl<R: Read> Trim<R> {
             of_the_tag: 0,
             opening: Vec::new(),
             last: [0; 2],
+            held: 0,
+            piece: vec![0; 16 << 10],
             out: Vec::new(),
             position: 0,
+            of_the_event: 0,
             cut: false,
         }
+    }
+
+    /// The reader begins an event.
+    pub(crate) fn begin(&mut self) {
+        self.of_the_event = 0;
     }
 
     fn pass(&mut self, byte: u8, limit: usize) {
         if self.passed < limit {
             self.out.push(byte);
-            self.passed += 1;
         } else {
             self.cut = true;
         }
+        self.passed += 1;
     }
 
     /// How many bytes come before anything that could end the piece at this place.
@@ -86,7 +102,7 @@ impl<R: Read> Trim<R> {
             Place::Value(b'"') => until(|byte| byte == b'"'),
             Place::Value(_) => until(|byte| byte == b'\''),
             Place::Tag => until(|byte| matches!(byte, b'>' | b'"' | b'\'')),
-            Place::Open | Place::CData | Place::Comment | Place::Other => 0,
+            Place::Open | Place::CData | Place::Comment | Place::Instruction | Place::Other => 0,
         }
     }
 
@@ -98,7 +114,8 @@ impl<R: Read> Trim<R> {
         };
         let kept = bytes.len().min(limit - self.passed.min(limit));
         self.out.extend_from_slice(&bytes[..kept]);
-        self.passed += kept;
+        self.last[1] = bytes.last().copied().unwrap_or_default();
+        self.passed += bytes.len();
         self.cut |= kept < bytes.len();
     }
 
@@ -108,10 +125,20 @@ impl<R: Read> Trim<R> {
         self.enter(next);
     }
 
+    /// Closes a tag, in the same way where it was cut: `/>` is more than `>`.
+    fn close_tag(&mut self) {
+        if self.passed > self.limits.markup {
+            let closes_itself = self.last[1] == b'/';
+            self.out.push(if closes_itself { b'/' } else { b' ' });
+        }
+        self.close(b">", Place::Text);
+    }
+
     fn enter(&mut self, place: Place) {
         self.place = place;
         self.passed = 0;
         self.last = [0; 2];
+        self.held = 0;
     }
 
     fn take(&mut self, byte: u8) {
@@ -119,6 +146,7 @@ impl<R: Read> Trim<R> {
             text,
             value,
             markup,
+            ..
         } = self.limits;
         match self.place {
             Place::Text if byte == b'<' => {
@@ -139,7 +167,8 @@ impl<R: Read> Trim<R> {
                     return;
                 }
                 let place = match self.opening[0] {
-                    b'!' | b'?' => Place::Other,
+                    b'!' => Place::Other,
+                    b'?' => Place::Instruction,
                     _ => Place::Tag,
                 };
                 let opening = std::mem::take(&mut self.opening);
@@ -149,13 +178,16 @@ impl<R: Read> Trim<R> {
                     self.take(byte);
                 }
             }
-            Place::Tag if byte == b'>' => self.close(b">", Place::Text),
+            Place::Tag if byte == b'>' => self.close_tag(),
             Place::Tag if byte == b'"' || byte == b'\'' => {
                 self.out.push(byte);
                 self.of_the_tag = self.passed;
                 self.enter(Place::Value(byte));
             }
-            Place::Tag => self.pass(byte, markup),
+            Place::Tag => {
+                self.pass(byte, markup);
+                self.last[1] = byte;
+            }
             Place::Value(quote) if byte == quote => {
                 self.out.push(byte);
                 self.enter(Place::Tag);
@@ -164,6 +196,7 @@ impl<R: Read> Trim<R> {
             Place::Value(_) => self.pass(byte, value),
             Place::CData => self.section(byte, b"]]>", text),
             Place::Comment => self.section(byte, b"-->", markup),
+            Place::Instruction => self.section(byte, b"?>", markup),
             Place::Other if byte == b'>' => self.close(b">", Place::Text),
             Place::Other => self.pass(byte, markup),
         }
@@ -176,26 +209,25 @@ impl<R: Read> Trim<R> {
         self.enter(place);
     }
 
-    /// A section that ends with three bytes. Two bytes are held back until it is clear that they do not end it.
-    fn section(&mut self, byte: u8, end: &[u8; 3], limit: usize) {
-        if [self.last[0], self.last[1], byte] == *end {
+    /// A section that ends with two or three bytes. All but one are held back until it is clear that they do not end it.
+    fn section(&mut self, byte: u8, end: &[u8], limit: usize) {
+        let first = self.last.len() - self.held;
+        if self.held + 1 < end.len() {
+            self.held += 1;
+        } else if self.last[first..] == end[..self.held] && byte == end[self.held] {
             self.close(end, Place::Text);
             return;
-        }
-        let held = self.last[0];
-        if held != 0 {
-            self.pass(held, limit);
+        } else {
+            self.pass(self.last[first], limit);
         }
         self.last = [self.last[1], byte];
     }
 
     /// The input has ended: what was held back is all that is left.
     fn end(&mut self) {
-        for byte in std::mem::take(&mut self.last) {
-            if byte != 0 {
-                self.out.push(byte);
-            }
-        }
+        let held = &self.last[self.last.len() - self.held..];
+        self.out.extend_from_slice(held);
+        self.held = 0;
         if self.place == Place::Open {
             self.out.push(b'<');
             let opening = std::mem::take(&mut self.opening);
@@ -207,11 +239,13 @@ impl<R: Read> Trim<R> {
 
 impl<R: Read> BufRead for Trim<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let mut piece = [0; 16 << 10];
+        if self.of_the_event > self.limits.event {
+            return Err(io::Error::other("it is too long"));
+        }
         while self.position == self.out.len() {
             self.out.clear();
             self.position = 0;
-            let read = match self.inner.read(&mut piece) {
+            let read = match self.inner.read(&mut self.piece) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read?,
             };
@@ -219,6 +253,7 @@ impl<R: Read> BufRead for Trim<R> {
                 self.end();
                 break;
             }
+            let piece = std::mem::take(&mut self.piece);
             let mut rest = &piece[..read];
             while let Some((&byte, behind)) = rest.split_first() {
                 let plain = self.plain(rest);
@@ -230,12 +265,14 @@ impl<R: Read> BufRead for Trim<R> {
                     rest = behind;
                 }
             }
+            self.piece = piece;
         }
         Ok(&self.out[self.position..])
     }
 
     fn consume(&mut self, amount: usize) {
         self.position += amount;
+        self.of_the_event += amount;
     }
 }
 
@@ -256,6 +293,7 @@ mod tests {
         text: 8,
         value: 4,
         markup: 12,
+        event: 1 << 10,
     };
 
     fn trimmed(text: &str) -> (String, bool) {
@@ -277,6 +315,10 @@ mod tests {
             "a<b",
             "<!--",
             "<a b='>'/>",
+            "<![CDATA[\0]\0]>\0\0]]>",
+            "<!--\0",
+            "<?>",
+            "<? a='> ?",
         ] {
             assert_eq!(trimmed(text), (text.to_owned(), false));
         }
@@ -289,7 +331,10 @@ mod tests {
             ("<a b='012345' c=\"x\"/>", "<a b='0123' c=\"x\"/>"),
             ("<![CDATA[0123456789]]>z", "<![CDATA[01234567]]>z"),
             ("<!--0123456789abcdef--><a/>", "<!--0123456789ab--><a/>"),
-            ("<abcdefghijklmnop x>", "<abcdefghijkl>"),
+            ("<abcdefghijklmnop x>", "<abcdefghijkl >"),
+            ("<abcdefghijklmnop x/>", "<abcdefghijkl/>"),
+            ("<abcdefghijk/mnop x>", "<abcdefghijk/ >"),
+            ("<?abcdefghi>jklmnop?>", "<?abcdefghi>j?>"),
         ] {
             assert_eq!(trimmed(text), (kept.to_owned(), true));
         }

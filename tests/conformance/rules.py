@@ -63,7 +63,7 @@ RULES = {
     "returned-cases": "Give back every case of index ≥ `from` that has not started.",
     "returned-started": "Cases that had started when the revoke came are not in it.",
     "returned-runs": "The cases will not run here.",
-    "returned-all": "the lease had not begun, and no other event for it follows",
+    "returned-all": "nothing of the lease had been declared, and no other event for it follows",
     "revoke-closed": "A revoke for a lease that is closed or unknown is answered with an empty list.",
     "limit": "Unasked, when the limit of failures is reached by this process alone: it starts no further case",
     # between leases, and the end

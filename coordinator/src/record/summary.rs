@@ -140,8 +140,8 @@ impl Record {
         }
         let rules = Rules::new(&self.opened.suites).unwrap_or_default();
         let processes = self.shards.iter().flat_map(|shard| &shard.processes);
-        let bundling = processes.filter(|process| process.started.bundles);
-        let undivided: BTreeSet<u32> = bundling.map(|process| process.started.suite).collect();
+        let undividing = processes.filter(|process| process.started.undivided);
+        let undivided: BTreeSet<u32> = undividing.map(|process| process.started.suite).collect();
         let mut pieces: Vec<Longest> = Vec::new();
         let (mut shared, mut alone) = (Micros::ZERO, Micros::ZERO);
         let mut chains: BTreeMap<u32, Micros> = BTreeMap::new();

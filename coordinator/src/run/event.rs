@@ -134,6 +134,8 @@ pub struct ProcessStarted {
     pub finish: bool,
     /// It runs several units at once: it wants all that it is to have together.
     pub bundles: bool,
+    /// It does not divide units: their cases are known when they are over.
+    pub undivided: bool,
     pub durations: u32,
     pub durations_min: Micros,
     pub show_output: bool,

@@ -269,7 +269,7 @@ impl Run {
         self.append(Body::ProcessStarted(l::ProcessStarted {
             shard,
             suite,
-            bundles: started.bundles,
+            undivided: started.undivided,
             kind: started.kind,
             incarnation: started.incarnation,
             pid: started.pid,

@@ -189,7 +189,7 @@ impl Run {
         let name = self.rules.name(suite).to_owned();
         for patterns in idle {
             let text = format!(
-                "suite {name}: no unit is named by the override for {patterns}; `evenkeel show` lists the units of a run"
+                "suite {name}: no unit is named by the override for {patterns}; the JUnit report names the units of a run"
             );
             self.note_once(super::Level::Warning, &text);
         }

@@ -40,8 +40,8 @@ pub(super) async fn serve(template: Vec<String>) -> Result<(), RunnerError> {
     }
     // One that takes a unit at a time is given its next one as any other runner is.
     let can: &[&str] = match settings.together {
-        1 => &["list", "revoke"],
-        _ => &["list", "revoke", "bundle"],
+        1 => &["list", "revoke", "whole"],
+        _ => &["list", "revoke", "whole", "bundle"],
     };
     conversation.say(&Event::Hello {
         protocol: PROTOCOL,
