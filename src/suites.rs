@@ -198,12 +198,12 @@ impl File<'_> {
             command,
             directory: self.directory()?,
             environment: self.environment(&suite.environment)?,
-            case_timeout_us: micros(args.timeout.or(suite.timeout)),
+            case_timeout_us: micros(args.timeout.or(suite.timeout.map(|limit| limit.0))),
             whole: args.collect.or(suite.collect) == Some(Collect::Whole),
             isolate: args.isolate || isolate,
             settings: listed(settings),
-            slow_us: micros(suite.slow),
-            grace_us: micros(suite.grace),
+            slow_us: micros(suite.slow.map(|limit| limit.0)),
+            grace_us: micros(suite.grace.map(|limit| limit.0)),
             locks: self.locks(&suite.locks)?,
             exclusive: suite.exclusive,
             overrides: suite
@@ -321,9 +321,9 @@ impl File<'_> {
                 .iter()
                 .map(|unit| unit.get_ref().clone())
                 .collect(),
-            case_timeout_us: says.timeout.map(|limit| micros(Some(limit))),
-            slow_us: says.slow.map(|limit| micros(Some(limit))),
-            grace_us: says.grace.map(|limit| micros(Some(limit))),
+            case_timeout_us: says.timeout.map(|limit| micros(Some(limit.0))),
+            slow_us: says.slow.map(|limit| micros(Some(limit.0))),
+            grace_us: says.grace.map(|limit| micros(Some(limit.0))),
             exclusive: says.exclusive,
             locks: match &says.locks {
                 Some(locks) => Some(suite::Names {

@@ -120,6 +120,16 @@ directory = "rs"
 environment = { CARGO_TERM_COLOR = "never" }
 "#;
 
+/// Two suites of one framework, each in a directory of its own.
+const TWO_PYTESTS: &str = r#"
+[suite.first]
+command = [PYTEST]
+directory = "a"
+[suite.second]
+command = [PYTEST]
+directory = "b"
+"#;
+
 #[test]
 fn two_frameworks_share_a_run_its_report_and_its_verdict() {
     let suite = configured(
@@ -220,16 +230,8 @@ fn a_build_that_fails_is_red_and_the_other_suite_is_run() {
 
 #[test]
 fn suites_may_have_tests_of_the_same_name() {
-    let text = r#"
-[suite.first]
-command = [PYTEST]
-directory = "a"
-[suite.second]
-command = [PYTEST]
-directory = "b"
-"#;
     let file = "import os\ndef test_one(): assert os.environ['EVENKEEL_SUITE'] == 'first'\n";
-    let suite = configured(text, &[("a/test_x.py", file), ("b/test_x.py", file)]);
+    let suite = configured(TWO_PYTESTS, &[("a/test_x.py", file), ("b/test_x.py", file)]);
     let wanted = BTreeSet::from([
         row("first", "test_x.py::test_one", "passed"),
         row("second", "test_x.py::test_one", "failed"),
@@ -293,16 +295,8 @@ directory = "b"
 
 #[test]
 fn a_suite_that_finds_nothing_is_not_green_because_of_another() {
-    let text = r#"
-[suite.first]
-command = [PYTEST]
-directory = "a"
-[suite.second]
-command = [PYTEST]
-directory = "b"
-"#;
     let suite = configured(
-        text,
+        TWO_PYTESTS,
         &[("a/test_x.py", "def test_one(): pass\n"), ("b/x.py", "")],
     );
     for slots in ["1", "2"] {

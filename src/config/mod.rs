@@ -49,12 +49,9 @@ pub struct Suite {
     pub slot_setup: Option<Spanned<Words>>,
     #[serde(rename = "slot-teardown")]
     pub slot_teardown: Option<Spanned<Words>>,
-    #[serde(default, deserialize_with = "duration")]
-    pub timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub slow: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub grace: Option<Duration>,
+    pub timeout: Option<Limit>,
+    pub slow: Option<Limit>,
+    pub grace: Option<Limit>,
     #[serde(default)]
     pub exclusive: bool,
     #[serde(default)]
@@ -69,12 +66,9 @@ pub struct Suite {
 pub struct Override {
     /// Patterns on names and paths.
     pub units: Vec<Spanned<String>>,
-    #[serde(default, deserialize_with = "duration")]
-    pub timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub slow: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub grace: Option<Duration>,
+    pub timeout: Option<Limit>,
+    pub slow: Option<Limit>,
+    pub grace: Option<Limit>,
     pub exclusive: Option<bool>,
     pub locks: Option<Vec<Spanned<String>>>,
     pub environment: Option<BTreeMap<Spanned<String>, String>>,
@@ -141,28 +135,31 @@ impl Words {
     }
 }
 
-fn duration<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "a duration: seconds, or a string such as \"90s\""
-    )]
-    enum Written {
-        Seconds(f64),
-        Text(String),
+/// A duration above zero: seconds, or a number with a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit(pub Duration);
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(
+            untagged,
+            expecting = "a duration: seconds, or a string such as \"90s\""
+        )]
+        enum Written {
+            Seconds(f64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Seconds(seconds) => seconds.to_string(),
+            Written::Text(text) => text,
+        };
+        parse_duration(&text).map(Limit).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "{text:?} is no duration above zero; write 30, \"90s\" or \"2m\""
+            ))
+        })
     }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Seconds(seconds) => seconds.to_string(),
-        Written::Text(text) => text,
-    };
-    let parsed = parse_duration(&text);
-    parsed.map(Some).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "{text:?} is no duration above zero; write 30, \"90s\" or \"2m\""
-        ))
-    })
 }
 
 /// A file that was found, and what it says.
@@ -369,7 +366,11 @@ mod tests {
             let config: Config = toml::from_str(&text).expect("a valid file");
             let (_, suite) = config.suites()[0];
             let timeout = suite.get_ref().timeout;
-            assert_eq!(timeout.map(|t| t.as_secs_f64()), Some(seconds), "{written}");
+            assert_eq!(
+                timeout.map(|limit| limit.0.as_secs_f64()),
+                Some(seconds),
+                "{written}"
+            );
         }
     }
 

@@ -1,30 +1,33 @@
 //! A slot: one warm process at a time, the leases that it holds, and what it has to tell.
 //!
 //! The slot's task owns everything here. It keeps the process's next unit at hand, turns the process's events
-//! into facts (see [`live`]), watches deadlines, and says how the process ended when it does.
+//! into facts (see [`live`]), watches deadlines, and says how the process ended when it does (see [`ending`]). How a process is
+//! brought up is in [`starting`], what the coordinator says in [`commands`].
 
+mod commands;
 mod ending;
 mod events;
 mod grant;
 mod live;
+mod starting;
 
 use crate::batch::Report;
 use crate::clock::now_us;
-use crate::framework::{Framework, Identity, Role};
-use crate::hooks::{self, Failed, Hooks};
-use crate::process::{self, Process};
+use crate::framework::{Framework, Identity};
+use crate::hooks::{Failed, Hooks};
+use crate::process;
 use crate::runner::{Carried, Key, Op, write_op};
 use evenkeel_proto::{suite::Suite, v1};
 use live::{Killed, Live, Wire};
+use starting::SetUps;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use v1::fact::Body;
 use v1::process_ended::Cause;
 
@@ -122,16 +125,7 @@ pub(crate) struct Slot {
     /// What that one needs, as far as it has come.
     carried: Vec<Carried>,
     closing: bool,
-    /// A set-up is under way: of this suite.
-    setting_up: Option<(String, JoinHandle<Result<(), Failed>>)>,
-    /// Since when a process is being brought up, its set-up included.
-    bringing_up: Option<Instant>,
-    /// Suites that this slot has been set up for, also where that failed.
-    set_up: Vec<String>,
-    /// Those where it failed.
-    unable: Vec<String>,
-    /// It has told the machine that it needs nothing more.
-    has_left: bool,
+    set_ups: SetUps,
     /// It owes the answer that it is concluded, which goes behind its tear-down.
     owes_concluded: bool,
 }
@@ -161,11 +155,7 @@ impl Slot {
             concluded: false,
             carried: Vec::new(),
             closing: false,
-            setting_up: None,
-            bringing_up: None,
-            set_up: Vec::new(),
-            unable: Vec::new(),
-            has_left: false,
+            set_ups: SetUps::default(),
             owes_concluded: false,
         }
     }
@@ -220,7 +210,7 @@ impl Slot {
 
     async fn wait(&mut self, commands: &mut mpsc::Receiver<SlotCommand>) -> Wake {
         let Some(live) = &mut self.live else {
-            let Some((_, setting_up)) = &mut self.setting_up else {
+            let Some((_, setting_up)) = &mut self.set_ups.under_way else {
                 return Wake::Command(commands.recv().await);
             };
             return tokio::select! {
@@ -248,251 +238,6 @@ impl Slot {
             } => event,
             status = process.wait() => Wake::Exited(status),
             () = sleep_until(timer) => Wake::Timer,
-        }
-    }
-
-    fn start(&mut self) {
-        // What it cannot be set up for was on its way before the coordinator knew; that has given it to others.
-        let kinds = Arc::clone(&self.setup.kinds);
-        let of = |kind: u32| {
-            kinds
-                .get(kind as usize)
-                .map(|kind| kind.suite.name.as_str())
-        };
-        if !self.unable.is_empty() && !self.concluded {
-            let unable = &self.unable;
-            let able = |kind: u32| !unable.iter().any(|suite| Some(suite.as_str()) == of(kind));
-            self.queue.retain(|item| item.kind().is_none_or(able));
-            if !able(self.kind) && !self.queue.iter().any(|item| item.kind().is_some()) {
-                return;
-            }
-        }
-        let wanted = self.queue.iter().find_map(Item::kind);
-        // What an agent does not know it cannot start; the coordinator is told what it was given.
-        self.kind = wanted
-            .filter(|kind| of(*kind).is_some())
-            .unwrap_or(self.kind);
-        let begun = *self.bringing_up.get_or_insert_with(Instant::now);
-        if self.sets_up_first() {
-            return;
-        }
-        self.bringing_up = None;
-        let setup = &self.setup;
-        let Kind { framework, suite } = &setup.kinds[self.kind as usize];
-        let socket = setup
-            .sockets
-            .join(format!("{}-{}", setup.slot, self.incarnation));
-        let role = if self.concluded {
-            Role::Finish
-        } else {
-            Role::Test
-        };
-        let started = framework
-            .spawn(suite, &setup.identity, role, &setup.cache, &setup.guard)
-            .and_then(|mut spawn| {
-                let kind = ("EVENKEEL_KIND".to_owned(), Some(self.kind.to_string()));
-                spawn.environment.push(kind);
-                let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
-                Ok(Live::new(process, connected, spawn, begun))
-            });
-        match started {
-            Ok(live) => self.live = Some(live),
-            Err(error) => {
-                let explanation = format!(
-                    "the process could not be started in {}: {error}",
-                    suite.directory
-                );
-                self.queue.clear(); // the coordinator gives it out again
-                self.process_ended(Cause::Exited, -1, None, String::new(), explanation, None);
-                self.owes_concluded |= self.concluded;
-            }
-        }
-    }
-
-    /// Whether the suite whose process is to be started has to be set up before. It has been begun then.
-    fn sets_up_first(&mut self) -> bool {
-        let suite = &self.setup.kinds[self.kind as usize].suite;
-        let nothing = suite.setup.is_empty()
-            && suite.teardown.is_empty()
-            && suite.slot_setup.is_empty()
-            && suite.slot_teardown.is_empty();
-        if nothing || self.concluded || self.set_up.contains(&suite.name) {
-            return false;
-        }
-        let (suite, hooks) = (suite.clone(), Arc::clone(&self.setup.hooks));
-        let environment = self.setup.identity.variables();
-        let name = suite.name.clone();
-        if !(suite.setup.is_empty() && suite.slot_setup.is_empty()) {
-            let text = format!("slot {}: setting up suite {name}", self.setup.slot + 1);
-            self.log(v1::slot_log::Level::Progress, &text);
-        }
-        let setting_up = tokio::spawn(async move {
-            hooks.set_up(&suite.name).await?;
-            hooks::carry_out("slot-setup", &suite.slot_setup, &suite, &environment).await
-        });
-        self.setting_up = Some((name, setting_up));
-        true
-    }
-
-    fn has_set_up(&mut self, outcome: Result<(), Failed>) {
-        let Some((suite, _)) = self.setting_up.take() else {
-            return;
-        };
-        // Where it failed there may be something to tear down all the same.
-        self.set_up.push(suite);
-        match outcome {
-            Ok(()) => self.start(),
-            Err(failed) => {
-                self.bringing_up = None;
-                self.unable.extend(self.set_up.last().cloned());
-                self.queue.clear(); // the coordinator gives it out again
-                self.ends += 1;
-                let refused = v1::ProcessRefused {
-                    kind: self.kind,
-                    reason: v1::process_refused::Reason::Setup as i32,
-                    message: failed.message,
-                    detail: failed.output,
-                    ..v1::ProcessRefused::default()
-                };
-                self.fact(Body::ProcessRefused(refused), true);
-            }
-        }
-    }
-
-    /// Nothing is run here any more: tears down what was set up for this slot, and on the machine if it is the last.
-    async fn tear_down(&mut self) {
-        if let Some((suite, setting_up)) = self.setting_up.take() {
-            setting_up.abort();
-            setting_up.await.ok();
-            self.set_up.push(suite);
-        }
-        if std::mem::replace(&mut self.has_left, true) {
-            return;
-        }
-        let environment = self.setup.identity.variables();
-        let mut failed = Vec::new();
-        for name in std::mem::take(&mut self.set_up).into_iter().rev() {
-            let mut kinds = self.setup.kinds.iter();
-            let Some(kind) = kinds.find(|kind| kind.suite.name == name) else {
-                continue;
-            };
-            let words = &kind.suite.slot_teardown;
-            let torn = hooks::tear_down("slot-teardown", words, &kind.suite, &environment);
-            failed.extend(torn.await.err());
-        }
-        failed.extend(self.setup.hooks.leave().await);
-        for Failed { message, output } in failed {
-            let text = format!("{message}\n{output}");
-            self.log(v1::slot_log::Level::Warning, text.trim_end());
-        }
-    }
-
-    fn command(&mut self, command: SlotCommand) {
-        match command {
-            SlotCommand::List { kind } => self.queue.push_back(Item::List(kind)),
-            SlotCommand::Idle { ends } if ends != self.ends => {}
-            SlotCommand::Idle { .. } => self.queue.push_back(Item::Idle),
-            SlotCommand::Recycle => self.queue.push_back(Item::Recycle),
-            SlotCommand::Conclude => self.conclude(),
-            SlotCommand::Finish {
-                kind,
-                carried,
-                more,
-            } => {
-                self.carried.extend(carried.into_iter().map(|one| Carried {
-                    slot: one.shard,
-                    carry: one.carry,
-                }));
-                if !more {
-                    self.queue.push_back(Item::Finish(kind));
-                }
-            }
-            // A lease that crossed the news of a process's end on its way is void already.
-            SlotCommand::Lease(lease) if lease.ends != self.ends => {}
-            SlotCommand::Lease(lease) => self.queue.push_back(Item::Lease(lease)),
-            SlotCommand::Revoke(revoke) => self.revoke(&revoke),
-            SlotCommand::Close { abort } => {
-                self.closing = true;
-                let ready = self.live.as_ref().is_some_and(|live| live.hello);
-                if abort || !ready {
-                    self.queue.clear();
-                    self.kill(
-                        Cause::Ended,
-                        "ended by the agent, as it was told".to_owned(),
-                    );
-                }
-            }
-        }
-        if self.live.is_none()
-            && self.setting_up.is_none()
-            && !self.closing
-            && self.queue.iter().any(|item| !matches!(item, Item::Idle))
-            && (!self.concluded || self.finishes())
-        {
-            self.start();
-        }
-    }
-
-    fn finishes(&self) -> bool {
-        self.queue
-            .iter()
-            .any(|item| matches!(item, Item::Finish(_)))
-    }
-
-    /// The process comes to its end when what it holds is done; one that is not ready yet has nothing to say.
-    fn conclude(&mut self) {
-        self.concluded = true;
-        match &self.live {
-            Some(live) if live.hello => self.queue.push_back(Item::Conclude),
-            Some(_) => {
-                self.queue.clear();
-                self.kill(Cause::Ended, "it was not needed any more".to_owned());
-            }
-            None => self.owes_concluded = true,
-        }
-    }
-
-    fn revoke(&mut self, revoke: &v1::Revoke) {
-        let queued = self
-            .queue
-            .iter()
-            .position(|item| matches!(item, Item::Lease(l) if l.lease == revoke.lease));
-        if let Some(queued) = queued {
-            self.queue.remove(queued);
-            let returned = v1::Returned {
-                lease: revoke.lease,
-                generation: revoke.generation,
-                cases: Vec::new(),
-                all: true,
-            };
-            self.fact(Body::Returned(returned), true);
-            return;
-        }
-        let Some(live) = &mut self.live else { return };
-        if !live.raise_generation(revoke.lease, revoke.generation) {
-            return;
-        }
-        // What the process may not start yet need not wait for its answer.
-        let taken = if live.can_revoke {
-            live.take_back(revoke.lease, revoke.from)
-        } else {
-            Some((revoke.from, Vec::new()))
-        };
-        let from = taken.as_ref().map_or(revoke.from, |(from, _)| *from);
-        if taken.as_ref().is_none_or(|(_, cases)| !cases.is_empty()) {
-            live.send(&Op::Revoke {
-                lease: revoke.lease,
-                from,
-            });
-        }
-        if let Some((_, cases)) = taken {
-            let returned = v1::Returned {
-                lease: revoke.lease,
-                generation: revoke.generation,
-                cases,
-                all: false,
-            };
-            self.fact(Body::Returned(returned), true);
         }
     }
 
@@ -657,110 +402,6 @@ impl Slot {
             live.killed.get_or_insert(Killed { cause, explanation });
             live.process.kill();
         }
-    }
-
-    /// The process is gone: take in what it still said, then say how it ended.
-    async fn exited(&mut self, status: io::Result<ExitStatus>) {
-        const REST: Duration = Duration::from_millis(500);
-        let until = tokio::time::Instant::now() + REST;
-        // A process that ended before the agent got to its connection may still have said something.
-        if let Some(live) = &mut self.live
-            && let Wire::Connecting(receiver) = &mut live.wire
-            && let Ok(Ok(connected)) = receiver.try_recv()
-        {
-            live.wire = Wire::Open(connected);
-        }
-        while let Some(live) = &mut self.live {
-            let Wire::Open(connected) = &mut live.wire else {
-                break;
-            };
-            let read =
-                tokio::time::timeout_at(until, connected.reader.read_buf(&mut live.buffer)).await;
-            match read {
-                Ok(Ok(count)) if count > 0 => self.events(),
-                _ => break,
-            }
-        }
-        let Some(mut live) = self.live.take() else {
-            return;
-        };
-        let summary = live.ending(status);
-        let farewell = live.farewell();
-        let was_ready = live.hello || live.refused.is_some();
-        if let Some(refused) = live.refused.clone()
-            && summary.cause != Cause::Finished
-        {
-            self.fact(Body::ProcessRefused(refused), true);
-        }
-        let (stdout, stderr) = live.process.tails().await;
-        let tail = if stderr.trim().is_empty() {
-            stdout
-        } else {
-            stderr
-        };
-        let tail = tail.trim_end().to_owned();
-        if summary.cause == Cause::Finished {
-            self.process_ended(
-                Cause::Finished,
-                summary.code,
-                None,
-                String::new(),
-                summary.explanation,
-                farewell,
-            );
-            // A planned end: what is queued behind it stands, and goes to a fresh process.
-            if matches!(self.queue.front(), Some(Item::Recycle | Item::Conclude)) {
-                self.queue.pop_front();
-            }
-            if self.concluded {
-                self.owes_concluded = true;
-            } else if !self.closing || self.queue.iter().any(|item| matches!(item, Item::Lease(_)))
-            {
-                self.start();
-            }
-            return;
-        }
-        self.queue.clear();
-        if !was_ready
-            && summary.cause == Cause::Exited
-            && let Some(mut refused) = self.framework().explain_exit(summary.code, &tail)
-        {
-            refused.kind = self.kind;
-            self.fact(Body::ProcessRefused(refused), true);
-        }
-        self.process_ended(
-            summary.cause,
-            summary.code,
-            summary.in_flight,
-            tail,
-            summary.explanation,
-            farewell,
-        );
-        self.owes_concluded |= self.concluded;
-    }
-
-    fn process_ended(
-        &mut self,
-        cause: Cause,
-        code: i32,
-        in_flight: Option<v1::InFlight>,
-        stderr_tail: String,
-        explanation: String,
-        farewell: Option<v1::Farewell>,
-    ) {
-        let ended = v1::ProcessEnded {
-            kind: self.kind,
-            incarnation: self.incarnation,
-            cause: cause as i32,
-            code,
-            in_flight,
-            stderr_tail,
-            explanation,
-            farewell,
-        };
-        self.incarnation += 1;
-        self.ends += u32::from(cause != Cause::Finished);
-        self.fact(Body::ProcessEnded(ended), true);
     }
 
     fn framework(&self) -> Framework {
