@@ -40,7 +40,10 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
             closing: started.closing,
             finish: started.finish,
             bundles: started.can.iter().any(|can| can == "bundle"),
-            undivided: started.can.iter().any(|can| can == "whole"),
+            undivided: started
+                .can
+                .iter()
+                .any(|can| can == "whole" || can == "bundle"),
             durations: started.durations,
             durations_min: Micros(started.durations_min_us),
             show_output: started.show_output,

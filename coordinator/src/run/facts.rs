@@ -290,6 +290,7 @@ impl Run {
         state.closing |= started.closing;
         self.suites[suite as usize].finish |= started.finish;
         self.suites[suite as usize].bundles |= started.bundles;
+        self.suites[suite as usize].undivided |= started.undivided;
         self.dispatcher.started(started.kind, started.took);
         if !state.ready && !state.gone {
             state.ready = true;
@@ -385,11 +386,9 @@ impl Run {
 
     /// Says of which suite a message speaks, where there are several.
     pub(super) fn with_suite(&self, suite: u32, message: &str) -> String {
-        if self.suites.len() > 1 {
-            format!("suite {}: {message}", self.rules.name(suite))
-        } else {
-            message.to_owned()
-        }
+        let text = self.record.with_suite(suite, message);
+        let named = text != message;
+        if named { format!("suite {text}") } else { text }
     }
 
     /// A slot that could not bring its process up, or lost it without having done anything.

@@ -139,6 +139,8 @@ struct SuiteState {
     failed_listings: u32,
     /// Its processes run several units at once, and are given them together.
     bundles: bool,
+    /// Its processes divide no unit.
+    undivided: bool,
     /// What the start of such a bundle costs, as far as is known.
     startup: Micros,
     /// Somebody must conclude the run as a whole for it, and somebody has been asked to.

@@ -134,9 +134,9 @@ impl Run {
         let work = &self.works[work as usize];
         // A lease of which nothing came back when it was asked has more to give only when it has come further.
         let stuck = state.stuck == Some((lease, state.place.done));
-        // What a bundle holds is with its process, whose units are what it was given; and what needs a lock, or to be alone,
+        // What is not divided is with its process; and what needs a lock, or to be alone,
         // runs nowhere else meanwhile.
-        let bound = self.suite_of(work.unit).bundles
+        let bound = self.suite_of(work.unit).undivided
             || self.units[work.unit as usize].needs.is_constrained();
         let over = state.gone || state.waiting || bound || stuck;
         if over || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
@@ -440,7 +440,7 @@ impl Run {
             return false;
         };
         let unit = self.works[work as usize].unit;
-        if self.suite_of(unit).bundles || self.units[unit as usize].needs.is_constrained() {
+        if self.suite_of(unit).undivided || self.units[unit as usize].needs.is_constrained() {
             return false;
         }
         if state.place.declared.is_none() {

@@ -636,6 +636,7 @@ impl World {
             closing: self.closing,
             finish: self.closing && self.finish,
             bundles: self.bundles[self.kinds[kind as usize] as usize],
+            undivided: self.bundles[self.kinds[kind as usize] as usize],
             ..ProcessStarted::default()
         };
         self.tell(agent, slot, FactBody::ProcessStarted(started));
