@@ -4,16 +4,15 @@
 //! outcomes, in the list's order.
 
 use super::StoreError;
+use super::database::{Connection, Value};
 use crate::record::{Lease, Outcome, Record};
 use crate::run::{CaseKey, SuiteHistory};
 use evenkeel_proto::{ledger::lease_ended::Reason, suite::Suite};
 use evenkeel_schedule::{Micros, Sample};
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, HashMap};
 
 /// Estimates look this many runs back.
-const RUNS: u32 = 10;
+pub(super) const RUNS: u32 = 10;
 /// Bytes of a case's sample.
 const SAMPLE: usize = 5;
 /// A unit that takes more than a slot's fair share, divided by this, may have to be split: what its cases take is read too.
@@ -158,69 +157,87 @@ pub(super) fn cases_of(case_list: &[u8], samples: &[u8]) -> Option<HashMap<CaseK
     Some(cases)
 }
 
-pub(super) async fn save(
-    connection: &mut SqliteConnection,
-    run: i64,
+/// Stores the lists of cases that the samples name. This comes before anything else is done to the history, so that lists are
+/// not removed meanwhile; in the order of their digests, so that two who do this never wait for each other.
+pub(super) async fn save_lists(
+    connection: &mut Connection,
     samples: &[UnitSample],
 ) -> Result<(), StoreError> {
-    for sample in samples {
-        let digest = blake3::hash(&sample.case_list);
-        sqlx::query("INSERT OR IGNORE INTO case_lists (digest, cases) VALUES (?, ?)")
-            .bind(&digest.as_bytes()[..])
-            .bind(&sample.case_list[..])
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query(
-            "INSERT INTO history (project, suite, run, unit, environment_class, command, slots, work_us, setup_us,
-             cases, samples) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&sample.query.project)
-        .bind(&sample.query.suite)
-        .bind(run)
-        .bind(&sample.unit)
-        .bind(&sample.query.environment_class)
-        .bind(&sample.query.command[..])
-        .bind(sample.query.slots)
-        .bind(sample.work.0 as i64)
-        .bind(sample.setup.0 as i64)
-        .bind(&digest.as_bytes()[..])
-        .bind(&sample.samples[..])
-        .execute(&mut *connection)
-        .await?;
+    let lists = samples.iter().map(|sample| &sample.case_list[..]);
+    let lists: BTreeMap<[u8; 32], &[u8]> = lists
+        .map(|list| (*blake3::hash(list).as_bytes(), list))
+        .collect();
+    let values: Vec<Value<'_>> = lists
+        .iter()
+        .flat_map(|(digest, list)| [digest.as_slice(), list].map(Value::Bytes))
+        .collect();
+    let into = "INSERT INTO case_lists (digest, cases)";
+    Ok(connection
+        .insert(into, 2, &values, "ON CONFLICT DO NOTHING")
+        .await?)
+}
+
+/// Stores the samples of a run, whose lists of cases are there.
+pub(super) async fn save(
+    connection: &mut Connection,
+    run: i64,
+    taken_unix_us: i64,
+    samples: &[UnitSample],
+) -> Result<(), StoreError> {
+    let digests: Vec<blake3::Hash> = samples
+        .iter()
+        .map(|sample| blake3::hash(&sample.case_list))
+        .collect();
+    let mut values: Vec<Value<'_>> = Vec::with_capacity(12 * samples.len());
+    for (sample, digest) in samples.iter().zip(&digests) {
+        values.extend([
+            Value::from(sample.query.project.as_str()),
+            sample.query.suite.as_str().into(),
+            run.into(),
+            sample.unit.as_str().into(),
+            sample.query.environment_class.as_str().into(),
+            sample.query.command.as_slice().into(),
+            sample.query.slots.into(),
+            sample.work.0.into(),
+            sample.setup.0.into(),
+            digest.as_bytes().as_slice().into(),
+            sample.samples.as_slice().into(),
+            taken_unix_us.into(),
+        ]);
     }
-    Ok(())
+    let into = "INSERT INTO history (project, suite, run, unit, environment_class, command, slots, work_us, setup_us, cases,
+                samples, taken_unix_us)";
+    Ok(connection.insert(into, 12, &values, "").await?)
 }
 
 pub(super) async fn load(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     query: &HistoryQuery,
 ) -> Result<SuiteHistory, StoreError> {
-    let rows = sqlx::query(
-        "SELECT unit, work_us, setup_us, command, environment_class, slots, id FROM history
-         WHERE project = ?1 AND suite = ?2 AND run IN
-           (SELECT DISTINCT run FROM history WHERE project = ?1 AND suite = ?2 ORDER BY run DESC LIMIT ?3)
-         ORDER BY id DESC",
-    )
-    .bind(&query.project)
-    .bind(&query.suite)
-    .bind(RUNS)
-    .fetch_all(&mut *connection)
-    .await?;
+    let rows = connection
+        .fetch(
+            "SELECT unit, work_us, setup_us, command, environment_class, slots, id FROM history
+             WHERE project = $1 AND suite = $2 AND run IN
+               (SELECT DISTINCT run FROM history WHERE project = $1 AND suite = $2 ORDER BY run DESC LIMIT $3)
+             ORDER BY id DESC",
+            &[
+                query.project.as_str().into(),
+                query.suite.as_str().into(),
+                RUNS.into(),
+            ],
+        )
+        .await?;
 
     // Of each unit only the samples that were taken under the most similar circumstances.
     let mut best: BTreeMap<String, (u8, Vec<Sample>, i64)> = BTreeMap::new();
     for row in rows {
-        let (unit, work, setup): (String, i64, i64) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let (command, class, slots): (Vec<u8>, String, u32) =
-            (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-        let id = row.try_get(6)?;
-        let likeness = 4 * u8::from(command == query.command)
-            + 2 * u8::from(class == query.environment_class)
-            + u8::from(slots == query.slots);
+        let (unit, id): (String, i64) = (row.get(0)?, row.get(6)?);
+        let likeness = 4 * u8::from(row.get::<&[u8]>(3)? == query.command)
+            + 2 * u8::from(row.get::<&str>(4)? == query.environment_class)
+            + u8::from(row.count(5)? == query.slots);
         let sample = Sample {
-            work: Micros(work as u64),
-            setup: Micros(setup as u64),
+            work: Micros(row.unsigned(1)?),
+            setup: Micros(row.unsigned(2)?),
         };
         let entry = best.entry(unit).or_insert((likeness, Vec::new(), id));
         if likeness > entry.0 {
@@ -250,16 +267,16 @@ pub(super) async fn load(
         if newest(samples) <= long {
             continue;
         }
-        let row = sqlx::query(
-            "SELECT case_lists.cases, history.samples FROM history
-             JOIN case_lists ON case_lists.digest = history.cases WHERE history.id = ?",
-        )
-        .bind(id)
-        .fetch_one(&mut *connection)
-        .await?;
-        let (list, took): (Vec<u8>, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
-        hasher.update(&list).update(&took);
-        if let Some(known) = cases_of(&list, &took) {
+        let row = connection
+            .fetch_one(
+                "SELECT case_lists.cases, history.samples FROM history
+                 JOIN case_lists ON case_lists.digest = history.cases WHERE history.id = $1",
+                &[(*id).into()],
+            )
+            .await?;
+        let (list, took): (&[u8], &[u8]) = (row.get(0)?, row.get(1)?);
+        hasher.update(list).update(took);
+        if let Some(known) = cases_of(list, took) {
             cases.insert(unit.clone(), known);
         }
     }

@@ -1,13 +1,14 @@
-//! Rows of ledgers: append-only, chained by hash, fenced by epoch.
+//! Rows of ledgers as they are written: append-only, chained by hash, fenced by epoch.
+//!
+//! A transaction whose end is unknown, because the connection was lost in its commit, is looked for before it is repeated.
 
+use super::database::Value;
 use super::history::{self, UnitSample};
-use super::{Reply, RunHandle, StoreError};
+use super::session::{Session, unix_us};
+use super::{RunHandle, StoreError};
 use crate::record::Totals;
 use evenkeel_proto::ledger as l;
-use prost::Message;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Executor, Row};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What names a run: project, run id and round, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,305 +52,295 @@ impl ClosedRow {
     }
 }
 
-/// Rows for one run, and who waits for them.
-pub(super) type Append = (RunHandle, Vec<Vec<u8>>, Reply<()>);
+/// Where a ledger goes on: the next sequence, and the hash of the row before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub sequence: i64,
+    pub previous: [u8; 32],
+}
 
-/// For each run being written: the next sequence and the hash of the row before it.
+impl Position {
+    pub const FIRST: Position = Position {
+        sequence: 1,
+        previous: [0; 32],
+    };
+
+    /// What follows a row at this position.
+    pub fn next(self, epoch: i64, payload: &[u8]) -> Position {
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&self.previous)
+            .update(&self.sequence.to_le_bytes())
+            .update(&epoch.to_le_bytes())
+            .update(payload);
+        Position {
+            sequence: self.sequence + 1,
+            previous: *hasher.finalize().as_bytes(),
+        }
+    }
+}
+
+/// For each run being written, what is known to be stored. A run that is missing here is looked up.
+pub(super) type Chains = HashMap<RunHandle, Position>;
+
+/// A run that is to be registered.
+pub(super) struct NewRun {
+    pub key: RunKey,
+    pub opened_unix_us: u64,
+    pub suite: String,
+    pub payloads: Vec<Vec<u8>>,
+}
+
+/// Rows that one transaction writes, for as many runs as there are.
 #[derive(Default)]
-pub(super) struct Chains(HashMap<RunHandle, (i64, [u8; 32])>);
-
-fn link(previous: &[u8; 32], sequence: i64, epoch: i64, payload: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(previous)
-        .update(&sequence.to_le_bytes())
-        .update(&epoch.to_le_bytes())
-        .update(payload);
-    *hasher.finalize().as_bytes()
+pub(super) struct Staged<'a> {
+    rows: Vec<(RunHandle, Position, &'a [u8])>,
+    ends: Chains,
+    /// Runs that another coordinator holds by now.
+    pub fenced: Vec<RunHandle>,
 }
 
-pub(super) async fn open(
-    connection: &mut SqliteConnection,
-    chains: &mut Chains,
-    key: &RunKey,
-    opened_unix_us: u64,
-    suite: &str,
-    payloads: &[Vec<u8>],
-) -> Result<RunHandle, StoreError> {
-    connection.execute("BEGIN IMMEDIATE").await?;
-    let written = async {
-        let row = sqlx::query(
-            "INSERT INTO runs (project, run, round, suite, epoch, opened_unix_us) VALUES (?, ?, ?, ?, 1, ?) RETURNING id",
-        )
-        .bind(&key.project)
-        .bind(&key.run)
-        .bind(key.round)
-        .bind(suite)
-        .bind(opened_unix_us as i64)
-        .fetch_one(&mut *connection)
-        .await?;
-        let handle = RunHandle { row: row.try_get(0)?, epoch: 1 };
-        insert(connection, chains, handle, payloads).await?;
-        connection.execute("COMMIT").await?;
-        Ok(handle)
+impl<'a> Staged<'a> {
+    async fn add(
+        &mut self,
+        session: &mut Session,
+        run: RunHandle,
+        payloads: &'a [Vec<u8>],
+    ) -> Result<(), StoreError> {
+        let mut position = match self.ends.get(&run) {
+            Some(position) => *position,
+            None => position(session, run).await?,
+        };
+        for payload in payloads {
+            self.rows.push((run, position, payload));
+            position = position.next(run.epoch, payload);
+        }
+        self.ends.insert(run, position);
+        Ok(())
     }
-    .await;
-    match written {
-        Ok(handle) => Ok(handle),
-        Err(error) => {
-            connection.execute("ROLLBACK").await.ok();
-            match error {
-                sqlx::Error::Database(error) if error.is_unique_violation() => {
-                    Err(StoreError::Exists {
-                        run: key.run.clone(),
-                    })
-                }
-                error => Err(error.into()),
-            }
+
+    async fn insert(&self, session: &mut Session) -> Result<(), StoreError> {
+        let into = "INSERT INTO ledger (run, sequence, epoch, previous, payload)";
+        let mut values = Vec::with_capacity(5 * self.rows.len());
+        for (run, position, payload) in &self.rows {
+            values.extend([
+                Value::Integer(run.row),
+                Value::Integer(position.sequence),
+                Value::Integer(run.epoch),
+                Value::Bytes(&position.previous),
+                Value::Bytes(payload),
+            ]);
+        }
+        Ok(session.connection.insert(into, 5, &values, "").await?)
+    }
+
+    /// Whether the transaction that wrote these rows was committed. All of them are there, or none.
+    async fn is_stored(&self, session: &mut Session) -> Result<bool, StoreError> {
+        let Some((run, position, payload)) = self.rows.first() else {
+            return Ok(false);
+        };
+        let row = session
+            .connection
+            .fetch_optional(
+                "SELECT epoch, payload FROM ledger WHERE run = $1 AND sequence = $2",
+                &[run.row.into(), position.sequence.into()],
+            )
+            .await?;
+        Ok(match row {
+            Some(row) => row.get::<i64>(0)? == run.epoch && row.get::<&[u8]>(1)? == *payload,
+            None => false,
+        })
+    }
+}
+
+/// Where the run's ledger goes on.
+async fn position(session: &mut Session, run: RunHandle) -> Result<Position, StoreError> {
+    if let Some(position) = session.chains.get(&run) {
+        return Ok(*position);
+    }
+    let last = session
+        .connection
+        .fetch_optional(
+            "SELECT sequence, epoch, previous, payload FROM ledger WHERE run = $1 ORDER BY sequence DESC LIMIT 1",
+            &[run.row.into()],
+        )
+        .await?;
+    let position = match last {
+        Some(row) => {
+            let wrong = |_| sqlx::Error::Decode("a hash of the ledger has not 32 bytes".into());
+            let last = Position {
+                sequence: row.get(0)?,
+                previous: row.get::<&[u8]>(2)?.try_into().map_err(wrong)?,
+            };
+            last.next(row.get(1)?, row.get(3)?)
+        }
+        None => Position::FIRST,
+    };
+    session.chains.insert(run, position);
+    Ok(position)
+}
+
+/// Registers a run with its first rows.
+pub(super) async fn open(session: &mut Session, new: &NewRun) -> Result<RunHandle, StoreError> {
+    if session.is_in_doubt()
+        && let Some(run) = opened(session, new).await?
+    {
+        return Ok(run);
+    }
+    session.begin().await?;
+    let key = &new.key;
+    let epoch = session.epoch;
+    let inserted = session
+        .connection
+        .fetch_one(
+            "INSERT INTO runs (project, run, round, suite, epoch, opened_unix_us, served)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+            &[
+                key.project.as_str().into(),
+                key.run.as_str().into(),
+                key.round.into(),
+                new.suite.as_str().into(),
+                epoch.into(),
+                new.opened_unix_us.into(),
+                i64::from(epoch > 0).into(),
+            ],
+        )
+        .await;
+    let row = match inserted {
+        Err(error) if super::database::is_conflict(&error) => {
+            return Err(StoreError::Exists {
+                run: key.run.clone(),
+            });
+        }
+        inserted => inserted?.get(0)?,
+    };
+    let run = RunHandle { row, epoch };
+    let mut staged = Staged::default();
+    staged.ends.insert(run, Position::FIRST);
+    staged.add(session, run, &new.payloads).await?;
+    staged.insert(session).await?;
+    session.commit().await?;
+    session.chains.extend(staged.ends);
+    Ok(run)
+}
+
+/// The run, if it was registered by a transaction whose end is unknown.
+async fn opened(session: &mut Session, new: &NewRun) -> Result<Option<RunHandle>, StoreError> {
+    let key = &new.key;
+    let epoch = session.epoch;
+    let row = session
+        .connection
+        .fetch_optional(
+            "SELECT id FROM runs WHERE project = $1 AND run = $2 AND round = $3 AND epoch = $4 AND opened_unix_us = $5
+             AND verdict IS NULL",
+            &[
+                key.project.as_str().into(),
+                key.run.as_str().into(),
+                key.round.into(),
+                epoch.into(),
+                new.opened_unix_us.into(),
+            ],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let run = RunHandle {
+        row: row.get(0)?,
+        epoch,
+    };
+    let mut staged = Staged::default();
+    staged.ends.insert(run, Position::FIRST);
+    staged.add(session, run, &new.payloads).await?;
+    if !staged.rows.is_empty() && !staged.is_stored(session).await? {
+        return Ok(None);
+    }
+    session.chains.extend(staged.ends);
+    Ok(Some(run))
+}
+
+/// Writes all of these in one transaction. A fenced run fails alone: the answer names those. `tried` is what an earlier attempt
+/// wrote.
+pub(super) async fn append<'a>(
+    session: &mut Session,
+    appends: &[(RunHandle, &'a [Vec<u8>])],
+    tried: &mut Staged<'a>,
+) -> Result<Vec<RunHandle>, StoreError> {
+    if session.is_in_doubt() && tried.is_stored(session).await? {
+        session.chains.extend(std::mem::take(&mut tried.ends));
+        return Ok(std::mem::take(&mut tried.fenced));
+    }
+    session.begin().await?;
+    let runs: BTreeSet<RunHandle> = appends.iter().map(|(run, _)| *run).collect();
+    let runs: Vec<RunHandle> = runs.into_iter().collect();
+    let current = session.current(&runs).await?;
+    let mut staged = Staged::default();
+    for (run, payloads) in appends {
+        if current.contains(run) {
+            staged.add(session, *run, payloads).await?;
         }
     }
-}
-
-/// Writes all of these in one transaction and answers each. A fenced run fails alone.
-pub(super) async fn append(
-    connection: &mut SqliteConnection,
-    chains: &mut Chains,
-    appends: Vec<Append>,
-) {
-    if appends.is_empty() {
-        return;
-    }
-    let before: Vec<_> = appends
-        .iter()
-        .map(|(run, ..)| (*run, chains.0.get(run).copied()))
+    staged.fenced = runs
+        .into_iter()
+        .filter(|run| !current.contains(run))
         .collect();
-    match transaction(connection, chains, &appends).await {
-        Ok(fenced) => {
-            for (run, _, reply) in appends {
-                let result = if fenced.contains(&run) {
-                    Err(StoreError::Fenced { run: run.row })
-                } else {
-                    Ok(())
-                };
-                reply.send(result).ok();
-            }
-        }
-        Err(error) => {
-            for (run, chain) in before {
-                match chain {
-                    Some(chain) => chains.0.insert(run, chain),
-                    None => chains.0.remove(&run),
-                };
-            }
-            connection.execute("ROLLBACK").await.ok();
-            let reason = error.to_string();
-            for (_, _, reply) in appends {
-                reply
-                    .send(Err(StoreError::Statement(sqlx::Error::Protocol(
-                        reason.clone(),
-                    ))))
-                    .ok();
-            }
-        }
-    }
+    staged.insert(session).await?;
+    *tried = staged;
+    session.commit().await?;
+    session.chains.extend(std::mem::take(&mut tried.ends));
+    Ok(std::mem::take(&mut tried.fenced))
 }
 
-async fn transaction(
-    connection: &mut SqliteConnection,
-    chains: &mut Chains,
-    appends: &[Append],
-) -> Result<Vec<RunHandle>, sqlx::Error> {
-    let mut fenced = Vec::new();
-    connection.execute("BEGIN IMMEDIATE").await?;
-    for (run, payloads, _) in appends {
-        if is_current(connection, *run).await? {
-            insert(connection, chains, *run, payloads).await?;
-        } else {
-            fenced.push(*run);
-        }
-    }
-    connection.execute("COMMIT").await?;
-    Ok(fenced)
-}
-
-/// Whether the run is still this coordinator's.
-async fn is_current(
-    connection: &mut SqliteConnection,
-    run: RunHandle,
-) -> Result<bool, sqlx::Error> {
-    let query = sqlx::query("SELECT epoch FROM runs WHERE id = ?").bind(run.row);
-    let epoch: i64 = query.fetch_one(connection).await?.try_get(0)?;
-    Ok(epoch == run.epoch)
-}
-
-async fn insert(
-    connection: &mut SqliteConnection,
-    chains: &mut Chains,
-    run: RunHandle,
-    payloads: &[Vec<u8>],
-) -> Result<(), sqlx::Error> {
-    let (mut sequence, mut previous) = chains.0.get(&run).copied().unwrap_or((1, [0; 32]));
-    for payload in payloads {
-        sqlx::query(
-            "INSERT INTO ledger (run, sequence, epoch, previous, payload) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(run.row)
-        .bind(sequence)
-        .bind(run.epoch)
-        .bind(&previous[..])
-        .bind(&payload[..])
-        .execute(&mut *connection)
-        .await?;
-        previous = link(&previous, sequence, run.epoch, payload);
-        sequence += 1;
-    }
-    chains.0.insert(run, (sequence, previous));
-    Ok(())
-}
-
+/// Appends a run's last rows, notes its verdict and stores what its units took.
 pub(super) async fn close(
-    connection: &mut SqliteConnection,
-    chains: &mut Chains,
+    session: &mut Session,
     run: RunHandle,
     payloads: &[Vec<u8>],
     closed: &ClosedRow,
     samples: &[UnitSample],
 ) -> Result<(), StoreError> {
-    connection.execute("BEGIN IMMEDIATE").await?;
-    let written = async {
-        if !is_current(connection, run).await? {
-            return Err(StoreError::Fenced { run: run.row });
-        }
-        insert(connection, chains, run, payloads).await?;
-        sqlx::query(
-            "UPDATE runs SET verdict = ?, exit_code = ?, tests = ?, failures = ?, makespan_us = ?, lower_bound_us = ?
-             WHERE id = ? AND epoch = ?",
+    if session.is_in_doubt() && is_closed(session, run).await? {
+        session.chains.remove(&run);
+        return Ok(());
+    }
+    session.begin().await?;
+    if session.current(&[run]).await?.is_empty() {
+        return Err(StoreError::Fenced { run: run.row });
+    }
+    let mut staged = Staged::default();
+    staged.add(session, run, payloads).await?;
+    staged.insert(session).await?;
+    let now = unix_us();
+    session
+        .connection
+        .execute(
+            "UPDATE runs SET verdict = $1, exit_code = $2, tests = $3, failures = $4, makespan_us = $5, lower_bound_us = $6,
+             closed_unix_us = $7 WHERE id = $8",
+            &[
+                closed.verdict.as_str().into(),
+                closed.exit_code.into(),
+                closed.tests.into(),
+                closed.failures.into(),
+                closed.makespan_us.into(),
+                closed.lower_bound_us.into(),
+                now.into(),
+                run.row.into(),
+            ],
         )
-        .bind(&closed.verdict)
-        .bind(closed.exit_code)
-        .bind(closed.tests)
-        .bind(closed.failures)
-        .bind(closed.makespan_us as i64)
-        .bind(closed.lower_bound_us as i64)
-        .bind(run.row)
-        .bind(run.epoch)
-        .execute(&mut *connection)
         .await?;
-        history::save(connection, run.row, samples).await?;
-        connection.execute("COMMIT").await?;
-        Ok(())
-    }
-    .await;
-    if written.is_err() {
-        connection.execute("ROLLBACK").await.ok();
-    }
-    written
+    history::save_lists(&mut session.connection, samples).await?;
+    history::save(&mut session.connection, run.row, now, samples).await?;
+    session.commit().await?;
+    // Whoever appends to it all the same has its position looked up.
+    session.chains.remove(&run);
+    Ok(())
 }
 
-const RUN_COLUMNS: &str =
-    "id, project, run, round, suite, opened_unix_us, verdict, exit_code, tests, failures,
-    makespan_us, lower_bound_us";
-
-fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
-    let verdict: Option<String> = row.try_get(6)?;
-    let closed = match verdict {
-        None => None,
-        Some(verdict) => Some(ClosedRow {
-            verdict,
-            exit_code: row.try_get(7)?,
-            tests: row.try_get(8)?,
-            failures: row.try_get(9)?,
-            makespan_us: row.try_get::<i64, _>(10)? as u64,
-            lower_bound_us: row.try_get::<i64, _>(11)? as u64,
-        }),
-    };
-    Ok(RunRow {
-        row: row.try_get(0)?,
-        key: RunKey {
-            project: row.try_get(1)?,
-            run: row.try_get(2)?,
-            round: row.try_get(3)?,
-        },
-        suite: row.try_get(4)?,
-        opened_unix_us: row.try_get::<i64, _>(5)? as u64,
-        closed,
-    })
-}
-
-pub(super) async fn runs(
-    connection: &mut SqliteConnection,
-    limit: u32,
-) -> Result<Vec<RunRow>, StoreError> {
-    let query = format!("SELECT {RUN_COLUMNS} FROM runs ORDER BY id DESC LIMIT ?");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(limit)
-        .fetch_all(connection)
+async fn is_closed(session: &mut Session, run: RunHandle) -> Result<bool, StoreError> {
+    let row = session
+        .connection
+        .fetch_optional(
+            "SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND verdict IS NOT NULL",
+            &[run.row.into(), run.epoch.into()],
+        )
         .await?;
-    Ok(rows.iter().map(run_row).collect::<Result<_, _>>()?)
-}
-
-pub(super) async fn payloads(
-    connection: &mut SqliteConnection,
-    run: RunHandle,
-    after: u64,
-    until: u64,
-) -> Result<Vec<Vec<u8>>, StoreError> {
-    let rows = sqlx::query("SELECT payload FROM ledger WHERE run = ? AND sequence > ? AND sequence <= ? ORDER BY sequence")
-        .bind(run.row)
-        .bind(after as i64)
-        .bind(until as i64)
-        .fetch_all(connection)
-        .await?;
-    Ok(rows
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?)
-}
-
-pub(super) async fn rows(
-    connection: &mut SqliteConnection,
-    run: &str,
-) -> Result<Option<(RunRow, Vec<l::Batch>)>, StoreError> {
-    let query = format!(
-        "SELECT {RUN_COLUMNS} FROM runs WHERE run = ?1 OR substr(run, 1, length(?1)) = ?1
-         ORDER BY run = ?1 DESC, id DESC LIMIT 2"
-    );
-    let found = sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(run)
-        .fetch_all(&mut *connection)
-        .await?;
-    let found: Vec<RunRow> = found.iter().map(run_row).collect::<Result<_, _>>()?;
-    let row = match found.as_slice() {
-        [only] => only.clone(),
-        [first, second] if first.key.run == run || first.key.run == second.key.run => first.clone(),
-        _ => return Ok(None),
-    };
-
-    let stored = sqlx::query(
-        "SELECT sequence, epoch, previous, payload FROM ledger WHERE run = ? ORDER BY sequence",
-    )
-    .bind(row.row)
-    .fetch_all(connection)
-    .await?;
-    let mut batches = Vec::with_capacity(stored.len());
-    let mut expected = [0u8; 32];
-    for (index, stored) in stored.iter().enumerate() {
-        let sequence: i64 = stored.try_get(0)?;
-        let damaged = |reason: &str| StoreError::Damaged {
-            run: row.key.run.clone(),
-            sequence: sequence as u64,
-            reason: reason.to_owned(),
-        };
-        let (epoch, previous, payload): (i64, &[u8], &[u8]) =
-            (stored.try_get(1)?, stored.try_get(2)?, stored.try_get(3)?);
-        if sequence != index as i64 + 1 {
-            return Err(damaged("a row is missing before it"));
-        }
-        if previous != expected {
-            return Err(damaged("it does not follow from the row before it"));
-        }
-        expected = link(&expected, sequence, epoch, payload);
-        batches.push(l::Batch::decode(payload).map_err(|error| damaged(&error.to_string()))?);
-    }
-    Ok(Some((row, batches)))
+    Ok(row.is_some())
 }

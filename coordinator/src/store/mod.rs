@@ -1,32 +1,53 @@
-//! The store: ledgers and history in SQLite, behind one task that owns the only connection.
+//! The store: ledgers and history in SQLite or PostgreSQL, behind one task that owns the only connection.
 //!
 //! Appends that wait while a transaction is being written go into the next one together, so that a busy coordinator pays
-//! for one flush to the disk per batch and not per row. Stored means durable: WAL with `synchronous=FULL`.
+//! for one flush to the disk per batch and not per row. Stored means durable: WAL with `synchronous=FULL`, and
+//! `synchronous_commit`. A store is served by one coordinator at a time: who takes it over fences the one before.
 
+mod address;
+mod check;
+mod claim;
+mod database;
 mod history;
 mod ledger;
+mod prune;
+mod reading;
 mod schema;
+mod session;
+mod task;
 mod timings;
 
+pub use address::{AddressError, StoreAddress};
+pub use check::{Fault, Finding};
 pub use history::{HistoryQuery, UnitSample, command_digest, samples_of};
-pub use ledger::{RunKey, RunRow};
+pub use ledger::{ClosedRow, RunKey, RunRow};
+pub use prune::Pruned;
+pub use reading::Unfinished;
 pub use timings::{CaseTime, UnitTimes, samples_from};
 
+use claim::Claim;
+use database::{Access, Connection};
 use evenkeel_proto::ledger as l;
-use sqlx::Connection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use session::Session;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+use task::{Reply, Request};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why the store could not do what was asked of it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("cannot open the store {path}")]
+    #[error("cannot open the store {store}")]
     Open {
-        path: PathBuf,
+        store: StoreAddress,
         #[source]
         source: sqlx::Error,
+    },
+    #[error("the store {store} cannot be reached")]
+    Unreachable {
+        store: StoreAddress,
+        #[source]
+        source: Arc<sqlx::Error>,
     },
     #[error("cannot create the state directory {path}")]
     Directory {
@@ -34,16 +55,24 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot remove the run directory {path}")]
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error(
-        "the store {path} was written by a newer evenkeel (schema {found}, this one knows {known})"
+        "the store {store} was written by a newer evenkeel (schema {found}, this one knows {known})"
     )]
     Newer {
-        path: PathBuf,
+        store: StoreAddress,
         found: i64,
         known: i64,
     },
     #[error("the store refused a statement")]
-    Statement(#[from] sqlx::Error),
+    Statement(#[source] Arc<sqlx::Error>),
+    #[error("another coordinator ({by}) has taken over the store")]
+    Superseded { by: String },
     #[error("another coordinator has taken over run {run}")]
     Fenced { run: i64 },
     #[error("run {run} exists already")]
@@ -72,66 +101,13 @@ impl RunHandle {
     }
 }
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-enum Request {
-    Open {
-        key: RunKey,
-        opened_unix_us: u64,
-        suite: String,
-        payloads: Vec<Vec<u8>>,
-        reply: Reply<RunHandle>,
-    },
-    Append {
-        run: RunHandle,
-        payloads: Vec<Vec<u8>>,
-        reply: Reply<()>,
-    },
-    Close {
-        run: RunHandle,
-        payloads: Vec<Vec<u8>>,
-        row: ledger::ClosedRow,
-        samples: Vec<UnitSample>,
-        reply: Reply<()>,
-    },
-    History {
-        query: HistoryQuery,
-        reply: Reply<crate::run::SuiteHistory>,
-    },
-    Runs {
-        limit: u32,
-        reply: Reply<Vec<RunRow>>,
-    },
-    Payloads {
-        run: RunHandle,
-        after: u64,
-        until: u64,
-        reply: Reply<Vec<Vec<u8>>>,
-    },
-    Rows {
-        run: String,
-        reply: Reply<Option<(RunRow, Vec<l::Batch>)>>,
-    },
-    Import {
-        samples: Vec<UnitSample>,
-        reply: Reply<()>,
-    },
-    Suites {
-        project: String,
-        reply: Reply<Vec<String>>,
-    },
-    Times {
-        project: String,
-        suite: String,
-        reply: Reply<Vec<UnitTimes>>,
-    },
-}
-
 /// A handle to the task that owns the store. Cheap to clone; the task ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Store {
     requests: mpsc::Sender<Request>,
     directory: PathBuf,
+    claim: Claim,
+    superseded: watch::Receiver<Option<String>>,
 }
 
 /// The database's name within the state directory.
@@ -140,40 +116,96 @@ pub const FILE: &str = "evenkeel.db";
 const QUEUE: usize = 256;
 
 impl Store {
-    /// Opens the store in the state directory, which is created where it does not exist.
+    /// Opens the store in the state directory, which is created where it does not exist. Several processes may use it so at the
+    /// same time, each for runs of its own.
     pub async fn open(directory: &Path) -> Result<Store, StoreError> {
-        create_directory(directory).map_err(|source| StoreError::Directory {
-            path: directory.to_owned(),
-            source,
-        })?;
-        let path = directory.join(FILE);
-        let options = options(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let mut connection = connect(&path, &options).await?;
-        schema::migrate(&mut connection, &path).await?;
-        Ok(Store::serve(connection, directory))
+        let address = StoreAddress::Sqlite(directory.join(FILE));
+        let connection = open_in(directory, &address, Access::Create).await?;
+        Ok(Store::start(
+            connection,
+            address,
+            directory,
+            Claim::default(),
+        ))
     }
 
     /// Opens an existing store to look at it: nothing in it is changed, not even its files.
     pub async fn read(directory: &Path) -> Result<Store, StoreError> {
-        let path = directory.join(FILE);
-        let mut connection = connect(&path, &options(&path).read_only(true)).await?;
-        if schema::is_current(&mut connection, &path).await? {
-            return Ok(Store::serve(connection, directory));
+        let address = StoreAddress::Sqlite(directory.join(FILE));
+        let mut connection = Connection::open(&address, Access::Look).await?;
+        if schema::is_current(&mut connection, &address).await? {
+            return Ok(Store::start(
+                connection,
+                address,
+                directory,
+                Claim::default(),
+            ));
         }
         // Written by an older version: it has to be brought up to date first.
         drop(connection);
         Store::open(directory).await
     }
 
-    fn serve(connection: SqliteConnection, directory: &Path) -> Store {
+    /// Opens the store for a coordinator that serves, and takes it over: what the one before still writes fails with
+    /// [`StoreError::Superseded`]. `directory` is where outputs and reports of runs lie; it is created where it does not exist.
+    pub async fn serve_from(
+        address: &StoreAddress,
+        directory: &Path,
+        name: &str,
+    ) -> Result<Store, StoreError> {
+        let mut connection = open_in(directory, address, Access::Create).await?;
+        connection.begin().await?;
+        let claim = claim::take_over(&mut connection, name).await?;
+        connection.script("COMMIT").await?;
+        Ok(Store::start(connection, address.clone(), directory, claim))
+    }
+
+    /// Opens an existing store for looking and maintenance; nothing is taken over.
+    pub async fn inspect(address: &StoreAddress, directory: &Path) -> Result<Store, StoreError> {
+        let mut connection = Connection::open(address, Access::Write).await?;
+        schema::migrate(&mut connection, address).await?;
+        let secret = claim::secret(&mut connection).await?;
+        let claim = Claim { epoch: 0, secret };
+        Ok(Store::start(connection, address.clone(), directory, claim))
+    }
+
+    fn start(
+        connection: Connection,
+        address: StoreAddress,
+        directory: &Path,
+        claim: Claim,
+    ) -> Store {
         let (requests, inbox) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(connection, inbox));
+        let session = Session::new(connection, claim.epoch);
+        let superseded = task::spawn(session, address, inbox);
         Store {
             requests,
             directory: directory.to_owned(),
+            claim,
+            superseded,
+        }
+    }
+
+    /// Which coordinator this is, counted from 1; 0 where it took nothing over.
+    pub fn epoch(&self) -> i64 {
+        self.claim.epoch
+    }
+
+    /// Random bytes that belong to the store for ever; all zero where it was opened without an address.
+    pub fn secret(&self) -> [u8; 32] {
+        self.claim.secret
+    }
+
+    /// Comes back once another coordinator has taken the store over: with the next write, or within a second or so.
+    pub async fn superseded(&self) -> StoreError {
+        if self.claim.epoch == 0 {
+            return std::future::pending().await;
+        }
+        let mut superseded = self.superseded.clone();
+        let by = superseded.wait_for(Option::is_some).await;
+        match by.ok().and_then(|by| by.clone()) {
+            Some(by) => StoreError::Superseded { by },
+            None => StoreError::Gone,
         }
     }
 
@@ -208,14 +240,13 @@ impl Store {
         suite: String,
         payloads: Vec<Vec<u8>>,
     ) -> Result<RunHandle, StoreError> {
-        self.ask(|reply| Request::Open {
+        let new = ledger::NewRun {
             key,
             opened_unix_us,
             suite,
             payloads,
-            reply,
-        })
-        .await
+        };
+        self.ask(|reply| Request::Open { new, reply }).await
     }
 
     /// Appends rows to a run's ledger; they are durable when this returns.
@@ -262,7 +293,46 @@ impl Store {
 
     /// The newest runs first.
     pub async fn runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
-        self.ask(|reply| Request::Runs { limit, reply }).await
+        self.runs_of(None, limit).await
+    }
+
+    /// The newest runs first, of one project if it is named.
+    pub async fn runs_of(
+        &self,
+        project: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let project = project.map(str::to_owned);
+        self.ask(|reply| Request::Runs {
+            project,
+            limit,
+            reply,
+        })
+        .await
+    }
+
+    /// All runs with exactly this id, or else the ten newest whose ids begin with it; of one project if it is named. The newest come
+    /// first.
+    pub async fn find(&self, project: Option<&str>, run: &str) -> Result<Vec<RunRow>, StoreError> {
+        let (project, run) = (project.map(str::to_owned), run.to_owned());
+        self.ask(|reply| Request::Find {
+            project,
+            run,
+            reply,
+        })
+        .await
+    }
+
+    /// A run's ledger, checked against its hash chain.
+    pub async fn batches(&self, row: &RunRow) -> Result<Vec<l::Batch>, StoreError> {
+        let row = row.clone();
+        self.ask(|reply| Request::Batches { row, reply }).await
+    }
+
+    /// Runs that a coordinator of an earlier epoch left without a verdict, the oldest first. They belong to this one from now on,
+    /// and what is appended goes behind their last rows. Runs that no coordinator served are left alone.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        self.ask(|reply| Request::Unfinished { reply }).await
     }
 
     /// The payloads of a run's rows with `after` < sequence ≤ `until`.
@@ -314,24 +384,19 @@ impl Store {
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(Duration::from_secs(20))
-        .foreign_keys(false)
-        .statement_cache_capacity(32)
-}
-
-async fn connect(
-    path: &Path,
-    options: &SqliteConnectOptions,
-) -> Result<SqliteConnection, StoreError> {
-    SqliteConnection::connect_with(options)
-        .await
-        .map_err(|source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        })
+/// Opens a store with the directory that belongs to it, and brings it up to date.
+async fn open_in(
+    directory: &Path,
+    address: &StoreAddress,
+    access: Access,
+) -> Result<Connection, StoreError> {
+    create_directory(directory).map_err(|source| StoreError::Directory {
+        path: directory.to_owned(),
+        source,
+    })?;
+    let mut connection = Connection::open(address, access).await?;
+    schema::migrate(&mut connection, address).await?;
+    Ok(connection)
 }
 
 /// The state directory keeps itself out of version control.
@@ -342,92 +407,4 @@ fn create_directory(directory: &Path) -> std::io::Result<()> {
         std::fs::write(ignore, "*\n")?;
     }
     Ok(())
-}
-
-async fn serve(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<Request>) {
-    let mut chains = ledger::Chains::default();
-    let mut waiting = Vec::new();
-    while inbox.recv_many(&mut waiting, QUEUE).await > 0 {
-        let mut appends = Vec::new();
-        for request in waiting.drain(..) {
-            // Only appends are grouped; anything else keeps its place in the order.
-            if let Request::Append {
-                run,
-                payloads,
-                reply,
-            } = request
-            {
-                appends.push((run, payloads, reply));
-                continue;
-            }
-            ledger::append(&mut connection, &mut chains, std::mem::take(&mut appends)).await;
-            answer(&mut connection, &mut chains, request).await;
-        }
-        ledger::append(&mut connection, &mut chains, appends).await;
-    }
-}
-
-/// Whoever asked may have gone away; an answer that nobody waits for is dropped.
-async fn answer(connection: &mut SqliteConnection, chains: &mut ledger::Chains, request: Request) {
-    match request {
-        Request::Open {
-            key,
-            opened_unix_us,
-            suite,
-            payloads,
-            reply,
-        } => {
-            reply
-                .send(
-                    ledger::open(connection, chains, &key, opened_unix_us, &suite, &payloads).await,
-                )
-                .ok();
-        }
-        Request::Append { .. } => unreachable!("appends are grouped by the caller"),
-        Request::Close {
-            run,
-            payloads,
-            row,
-            samples,
-            reply,
-        } => {
-            reply
-                .send(ledger::close(connection, chains, run, &payloads, &row, &samples).await)
-                .ok();
-        }
-        Request::History { query, reply } => {
-            reply.send(history::load(connection, &query).await).ok();
-        }
-        Request::Runs { limit, reply } => {
-            reply.send(ledger::runs(connection, limit).await).ok();
-        }
-        Request::Payloads {
-            run,
-            after,
-            until,
-            reply,
-        } => {
-            reply
-                .send(ledger::payloads(connection, run, after, until).await)
-                .ok();
-        }
-        Request::Rows { run, reply } => {
-            reply.send(ledger::rows(connection, &run).await).ok();
-        }
-        Request::Import { samples, reply } => {
-            reply.send(timings::import(connection, &samples).await).ok();
-        }
-        Request::Suites { project, reply } => {
-            reply.send(timings::suites(connection, &project).await).ok();
-        }
-        Request::Times {
-            project,
-            suite,
-            reply,
-        } => {
-            reply
-                .send(timings::times(connection, &project, &suite).await)
-                .ok();
-        }
-    }
 }

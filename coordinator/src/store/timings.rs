@@ -1,12 +1,12 @@
 //! Recorded durations as people and other programs see them, and durations that come from elsewhere.
 
 use super::StoreError;
+use super::database::Connection;
 use super::history::{self, Cases, HistoryQuery, UnitSample};
+use super::session::{Session, unix_us};
 use crate::record::Outcome;
 use crate::run::CaseKey;
 use evenkeel_schedule::Micros;
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeMap;
 
 /// The run under which durations from elsewhere stand: older than any of our own.
@@ -71,71 +71,69 @@ pub fn samples_from(
 
 /// Stores them in the place of what was imported for these units before.
 pub(super) async fn import(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     samples: &[UnitSample],
 ) -> Result<(), StoreError> {
-    use sqlx::Executor;
-    connection.execute("BEGIN IMMEDIATE").await?;
+    session.begin().await?;
+    history::save_lists(&mut session.connection, samples).await?;
     for sample in samples {
-        sqlx::query("DELETE FROM history WHERE run = ? AND project = ? AND suite = ? AND unit = ?")
-            .bind(ELSEWHERE)
-            .bind(&sample.query.project)
-            .bind(&sample.query.suite)
-            .bind(&sample.unit)
-            .execute(&mut *connection)
+        session
+            .connection
+            .execute(
+                "DELETE FROM history WHERE run = $1 AND project = $2 AND suite = $3 AND unit = $4",
+                &[
+                    ELSEWHERE.into(),
+                    sample.query.project.as_str().into(),
+                    sample.query.suite.as_str().into(),
+                    sample.unit.as_str().into(),
+                ],
+            )
             .await?;
     }
-    history::save(connection, ELSEWHERE, samples).await?;
-    connection.execute("COMMIT").await?;
-    Ok(())
+    history::save(&mut session.connection, ELSEWHERE, unix_us(), samples).await?;
+    session.commit().await
 }
 
 /// The suites of a project of which anything is recorded.
 pub(super) async fn suites(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     project: &str,
 ) -> Result<Vec<String>, StoreError> {
-    let rows = sqlx::query("SELECT DISTINCT suite FROM history WHERE project = ? ORDER BY suite")
-        .bind(project)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let sql = "SELECT DISTINCT suite FROM history WHERE project = $1 ORDER BY suite";
+    let rows = connection.fetch(sql, &[project.into()]).await?;
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// The newest sample of every unit of a suite, by unit.
 pub(super) async fn times(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     project: &str,
     suite: &str,
 ) -> Result<Vec<UnitTimes>, StoreError> {
-    let rows = sqlx::query(
+    let rows = connection.fetch(
         "SELECT history.unit, history.run, work_us, setup_us, case_lists.cases, history.samples,
-           (SELECT COUNT(*) FROM history AS all_of WHERE all_of.project = ?1 AND all_of.suite = ?2 AND all_of.unit = history.unit)
+           (SELECT COUNT(*) FROM history AS all_of WHERE all_of.project = $1 AND all_of.suite = $2 AND all_of.unit = history.unit)
          FROM history JOIN case_lists ON case_lists.digest = history.cases
          WHERE history.id IN
-           (SELECT MAX(id) FROM history AS newest WHERE newest.project = ?1 AND newest.suite = ?2 AND newest.run =
-             (SELECT MAX(run) FROM history AS last WHERE last.project = ?1 AND last.suite = ?2 AND last.unit = newest.unit)
+           (SELECT MAX(id) FROM history AS newest WHERE newest.project = $1 AND newest.suite = $2 AND newest.run =
+             (SELECT MAX(run) FROM history AS last WHERE last.project = $1 AND last.suite = $2 AND last.unit = newest.unit)
            GROUP BY newest.unit)
          ORDER BY history.unit",
+        &[project.into(), suite.into()],
     )
-    .bind(project)
-    .bind(suite)
-    .fetch_all(connection)
     .await?;
     rows.iter()
         .map(|row| {
-            let (run, work, setup): (i64, i64, i64) =
-                (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            let (list, samples): (Vec<u8>, Vec<u8>) = (row.try_get(4)?, row.try_get(5)?);
-            let cases = history::cases_of(&list, &samples).unwrap_or_default();
+            let run: i64 = row.get(1)?;
+            let cases = history::cases_of(row.get(4)?, row.get(5)?).unwrap_or_default();
             let mut cases: Vec<(CaseKey, Micros)> = cases.into_iter().collect();
             cases.sort();
             Ok(UnitTimes {
                 suite: suite.to_owned(),
-                unit: row.try_get(0)?,
-                work: Micros(work as u64),
-                setup: Micros(setup as u64),
-                samples: row.try_get(6)?,
+                unit: row.get(0)?,
+                work: Micros(row.unsigned(2)?),
+                setup: Micros(row.unsigned(3)?),
+                samples: row.count(6)?,
                 imported: run == ELSEWHERE,
                 cases,
             })
