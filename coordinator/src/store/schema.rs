@@ -224,3 +224,51 @@ async fn version(connection: &mut Connection) -> Result<i64, sqlx::Error> {
         None => Ok(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FILE, Store};
+    use super::*;
+    use crate::store::database::Access;
+
+    /// A file of the first version is brought up to date; what lay in it belongs to no coordinator that serves.
+    #[tokio::test]
+    async fn an_old_file_is_brought_up_to_date() {
+        let directory =
+            std::env::temp_dir().join(format!("evenkeel-schema-{}", std::process::id()));
+        std::fs::remove_dir_all(&directory).ok();
+        std::fs::create_dir_all(&directory).unwrap();
+        let address = StoreAddress::Sqlite(directory.join(FILE));
+        let mut old = Connection::open(&address, Access::Create).await.unwrap();
+        old.script(MIGRATIONS[0].0).await.unwrap();
+        old.script(
+            "INSERT INTO runs VALUES (3, 'p', 'left', 1, 's', 1, 50, NULL, NULL, NULL, NULL, NULL, NULL);
+             INSERT INTO runs VALUES (7, 'p', 'done', 1, 's', 1, 100, 'passed', 0, 2, 0, 20, 10);
+             INSERT INTO history VALUES (1, 'p', 's', 7, 'u', 'c', x'00', 1, 5, 1, x'01', x'02');
+             INSERT INTO case_lists VALUES (x'01', x'');
+             PRAGMA user_version = 1",
+        )
+        .await
+        .unwrap();
+        old.close().await.unwrap();
+
+        let store = Store::read(&directory).await.unwrap();
+        let runs = store.runs(5).await.unwrap();
+        let names: Vec<_> = runs
+            .iter()
+            .map(|run| (run.row, run.key.run.as_str()))
+            .collect();
+        assert_eq!(names, [(7, "done"), (3, "left")]);
+        let served = Store::serve_from(&address, &directory, "a").await.unwrap();
+        assert!(served.unfinished().await.unwrap().is_empty());
+        assert_eq!(served.prune(120).await.unwrap().runs, 0);
+        assert_eq!(served.prune(121).await.unwrap().runs, 1);
+        let mut new = Connection::open(&address, Access::Write).await.unwrap();
+        let taken = new
+            .fetch_one("SELECT taken_unix_us FROM history", &[])
+            .await
+            .unwrap();
+        assert_eq!(taken.unsigned(0).unwrap(), 120);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
