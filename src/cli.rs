@@ -24,13 +24,25 @@ pub enum Command {
         after_help = "Examples:\n  evenkeel run -j 4 -- pytest tests\n  evenkeel run --junit report.xml -- cargo test --workspace\n  evenkeel run --runner command --with units='test/**' -- scripts/test {junit} {units}\n  evenkeel run --suite unit --suite engine      what evenkeel.toml calls so"
     )]
     Run(RunArgs),
+    /// Follow a run that a coordinator has, and exit with its verdict
+    #[command(
+        after_help = "Examples:\n  evenkeel watch 20261126-2306 --coordinator ci.example:7450\n  evenkeel watch gate-4711 --coordinator 127.0.0.1:7450 --junit report.xml"
+    )]
+    Watch(WatchArgs),
+    /// End a run that a coordinator has: what runs may finish its test, the rest gets no verdict
+    #[command(
+        after_help = "Examples:\n  evenkeel cancel 20261126-2306 --coordinator 127.0.0.1:7450"
+    )]
+    Cancel(CancelArgs),
     /// Run again what one shard of a run did: same order, seed, arguments and processes
     #[command(
         after_help = "Examples:\n  evenkeel reproduce 20261126-2306 --shard 2/4\n  evenkeel reproduce 20261126-2306 --shard 2/4 --until tests/test_cart.py::test_total"
     )]
     Reproduce(ReproduceArgs),
-    /// List the runs in the state directory, newest first
-    #[command(after_help = "Examples:\n  evenkeel runs --limit 5")]
+    /// List the runs in the state directory or of a coordinator, newest first
+    #[command(
+        after_help = "Examples:\n  evenkeel runs --limit 5\n  evenkeel runs --coordinator 127.0.0.1:7450"
+    )]
     Runs(RunsArgs),
     /// Show one run: its verdict, shards and failures
     #[command(after_help = "Examples:\n  evenkeel show 20261126-2306")]
@@ -50,12 +62,16 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Serve runs to agents on other processes
     #[command(
-        after_help = "Examples:\n  evenkeel coordinator --listen 127.0.0.1:7450 --state /var/lib/evenkeel"
+        after_help = "Examples:\n  evenkeel coordinator --listen 127.0.0.1:7450 --state /var/lib/evenkeel\n  evenkeel coordinator --store postgres://evenkeel@db/evenkeel --state /var/lib/evenkeel --keep 30d"
     )]
     Coordinator(CoordinatorArgs),
     /// Offer slots to a coordinator
-    #[command(after_help = "Examples:\n  evenkeel agent --coordinator 127.0.0.1:7450 --slots 8")]
+    #[command(
+        after_help = "Examples:\n  evenkeel agent --coordinator 127.0.0.1:7450 --slots 8 --label os=linux\n  evenkeel agent --coordinator ci.example:7450 --run $GITHUB_RUN_ID --insecure      in a job of a matrix"
+    )]
     Agent(AgentArgs),
+    /// Check or thin out what a coordinator has stored
+    Store(StoreArgs),
     /// A runner that does nothing, for benchmarks and simulation
     #[command(hide = true)]
     NoopRunner(NoopRunnerArgs),
@@ -89,12 +105,129 @@ pub struct RunArgs {
     /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub coordinator: Option<String>,
+    /// Submit the run, print its id and end; `evenkeel watch` follows it
+    #[arg(long, requires = "coordinator", conflicts_with_all = ["junit", "json", "events"])]
+    pub detach: bool,
+    /// Runs of a higher priority get slots first
+    #[arg(long, value_name = "N", requires = "coordinator", default_value_t = 0, allow_negative_numbers = true)]
+    pub priority: i32,
+    /// Only agents that have this label serve the run; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", requires = "coordinator", value_parser = setting)]
+    pub labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub trust: Trust,
     /// Print failures and the verdict only
     #[arg(short, long)]
     pub quiet: bool,
     /// Whether to use colours
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub color: Color,
+}
+
+/// How far a connection is trusted.
+#[derive(Args, Clone, Debug)]
+pub struct Trust {
+    /// Allow connections beyond this machine, which nothing protects yet: whoever reaches the port may run commands
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// A run that a coordinator has.
+#[derive(Args, Clone, Debug)]
+pub struct RemoteRun {
+    /// The run's id, or an unambiguous beginning of it where it has ended
+    pub run: String,
+    /// The coordinator's address: host:port or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub coordinator: String,
+    /// The run's project, where several have a run of this id
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub project: String,
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub of: RemoteRun,
+    /// Write the merged JUnit report here when the run has ended
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the JSON report here when the run has ended
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write events here as they happen, one JSON object a line; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// Print failures and the verdict only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Whether to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub color: Color,
+}
+
+#[derive(Args, Debug)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    pub of: RemoteRun,
+    /// What runs may finish for this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub grace: Duration,
+}
+
+/// Where runs are looked up.
+#[derive(Args, Clone, Debug)]
+pub struct Books {
+    /// The state directory
+    #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
+    pub state: Option<PathBuf>,
+    /// Ask this coordinator instead: host:port or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    pub coordinator: Option<String>,
+    /// The project, where several have a run of this id
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub project: String,
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+#[derive(Args, Debug)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub what: StoreCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum StoreCommand {
+    /// Read every run and say what is damaged: chains of rows, verdicts, listings, outputs
+    #[command(
+        after_help = "Examples:\n  evenkeel store check --state /var/lib/evenkeel\n  evenkeel store check --store postgres://evenkeel@db/evenkeel --state /var/lib/evenkeel"
+    )]
+    Check(StoreOf),
+    /// Remove runs that ended longer ago than this, and what nobody needs of the history
+    #[command(after_help = "Examples:\n  evenkeel store prune --keep 30d --state /var/lib/evenkeel")]
+    Prune(PruneArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct StoreOf {
+    /// Where ledgers and history are: sqlite:FILE or postgres://… [default: evenkeel.db in the state directory]
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<evenkeel_coordinator::store::StoreAddress>,
+    /// Where outputs and reports of runs are
+    #[arg(long, value_name = "DIR", default_value = ".evenkeel")]
+    pub state: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct PruneArgs {
+    #[command(flatten)]
+    pub of: StoreOf,
+    /// How long runs are kept after they were opened: 30d, 12h
+    #[arg(long, value_name = "DURATION", value_parser = long_duration)]
+    pub keep: Duration,
 }
 
 /// What is to be run.
@@ -173,9 +306,8 @@ pub struct ReproduceArgs {
     /// The suite of that test, where the run had several
     #[arg(long, value_name = "NAME", requires = "until")]
     pub suite: Option<String>,
-    /// The state directory of the run
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub books: Books,
     /// Whether to use colours
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub color: Color,
@@ -183,9 +315,8 @@ pub struct ReproduceArgs {
 
 #[derive(Args, Debug)]
 pub struct RunsArgs {
-    /// The state directory
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub books: Books,
     /// How many runs to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: u32,
@@ -195,9 +326,8 @@ pub struct RunsArgs {
 pub struct ShowArgs {
     /// The run's id, or an unambiguous beginning of it
     pub run: String,
-    /// The state directory
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub books: Books,
 }
 
 #[derive(Args, Debug)]
@@ -257,9 +387,34 @@ pub struct CoordinatorArgs {
     /// Where to listen: 127.0.0.1:port (0 picks one) or unix:PATH
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7450")]
     pub listen: String,
-    /// Where ledgers, history and outputs are kept
+    /// Where ledgers and history are kept: sqlite:FILE or postgres://… [default: evenkeel.db in the state directory]
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<evenkeel_coordinator::store::StoreAddress>,
+    /// Where outputs and reports of runs are kept
     #[arg(long, value_name = "DIR", default_value = ".evenkeel")]
     pub state: PathBuf,
+    /// Remove runs this long after they were opened, once an hour: 30d [default: keep them all]
+    #[arg(long, value_name = "DURATION", value_parser = long_duration)]
+    pub keep: Option<Duration>,
+    /// An agent of which nothing was heard for this long is lost, and what it held goes elsewhere
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub lost_after: Duration,
+    /// Serve metrics for Prometheus here, at /metrics: 127.0.0.1:port
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
+    /// How to write the log, to standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
+    pub log: LogFormat,
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Args, Debug)]
@@ -273,6 +428,26 @@ pub struct AgentArgs {
     /// A name for reports [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// What it is good for: runs that ask for a label are served by agents that have it; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = setting)]
+    pub labels: Vec<(String, String)>,
+    /// Serve this run only, and end with it; it may not be there yet
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// The project of that run, where several have one of this id
+    #[arg(long, value_name = "NAME", requires = "run", default_value = "", hide_default_value = true)]
+    pub project: String,
+    /// With --run: how long to wait for the run to come
+    #[arg(long, value_name = "DURATION", requires = "run", value_parser = duration, default_value = "10m")]
+    pub wait: Duration,
+    /// After SIGTERM: what runs may finish for this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    pub drain: Duration,
+    /// How long to try to reach a coordinator that is gone
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub give_up_after: Duration,
+    #[command(flatten)]
+    pub trust: Trust,
     /// A directory for what outlives runs [default: evenkeel in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -305,6 +480,16 @@ pub fn completions(args: &CompletionsArgs) -> crate::exit::Exit {
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .ok_or_else(|| format!("{text:?} is no duration above zero; write seconds (30) or a unit with it (90s, 2m, 500ms)"))
+}
+
+/// As [`duration`], and in days.
+fn long_duration(text: &str) -> Result<Duration, String> {
+    let days = text.trim().strip_suffix('d').map(str::trim);
+    let days = days.and_then(|days| days.parse::<u32>().ok());
+    match days.filter(|days| *days > 0) {
+        Some(days) => Ok(Duration::from_secs(u64::from(days) * 86_400)),
+        None => duration(text),
+    }
 }
 
 pub fn parse_duration(text: &str) -> Option<Duration> {

@@ -1,5 +1,6 @@
 //! Ways to a coordinator: within this process, over a Unix socket, over TCP.
 
+use crate::cli::Trust;
 use crate::exit::Failure;
 use evenkeel_coordinator::server::Coordinator;
 use hyper_util::rt::TokioIo;
@@ -34,8 +35,21 @@ impl Address {
             .with_hint("write host:port or unix:PATH"))
     }
 
-    /// Refuses what others could reach: nothing here proves who is calling.
-    pub fn only_local(&self) -> Result<(), Failure> {
+    /// Refuses what others could reach: nothing here proves who is calling. Whoever says so may do it all the same, and is warned.
+    pub fn trusted(&self, trust: &Trust) -> Result<(), Failure> {
+        let Address::Tcp(address) = self else {
+            return Ok(());
+        };
+        if trust.insecure && self.only_local().is_err() {
+            eprintln!(
+                "warning: {address} can be reached from other machines, and nothing protects the connection: whoever reaches it may run commands"
+            );
+            return Ok(());
+        }
+        self.only_local()
+    }
+
+    fn only_local(&self) -> Result<(), Failure> {
         let Address::Tcp(address) = self else {
             return Ok(());
         };
@@ -52,24 +66,31 @@ impl Address {
         Err(Failure::usage(format!(
             "{address} can be reached from other machines, and connections are not protected yet"
         ))
-        .with_hint("use a loopback address such as 127.0.0.1:7450, or unix:PATH"))
+        .with_hint(
+            "use a loopback address such as 127.0.0.1:7450, or unix:PATH; or say --insecure where all who reach the port are trusted",
+        ))
     }
 }
 
 /// How much of a stream may be on its way before the sender waits, in bytes.
 const WINDOW: u32 = 4 << 20;
 
+/// How often the other side shows that it is there, and how long it has to.
+const ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+
 fn tuned(endpoint: Endpoint) -> Endpoint {
     endpoint
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
-        .http2_keep_alive_interval(std::time::Duration::from_secs(10))
+        .http2_keep_alive_interval(ALIVE)
+        .keep_alive_timeout(ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_timeout(std::time::Duration::from_secs(5))
         .tcp_nodelay(true)
 }
 
 /// Connects to a coordinator that listens somewhere.
 pub async fn connect(address: &Address) -> Result<Channel, Failure> {
-    address.only_local()?;
     let failed = |shown: String, source: tonic::transport::Error| {
         Failure::infrastructure(format!("no coordinator answers at {shown}"), source)
             .with_hint("start one with `evenkeel coordinator --listen ADDR`, or check the address")

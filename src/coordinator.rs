@@ -4,16 +4,35 @@ use crate::cli::CoordinatorArgs;
 use crate::connect::Address;
 use crate::exit::{Exit, Failure};
 use crate::run::{Signals, store_failure};
+use crate::store;
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::Store;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
+
+/// How often old runs are looked for.
+const PRUNE: Duration = Duration::from_secs(3600);
 
 pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let address = Address::parse(&args.listen)?;
-    address.only_local()?;
+    address.trusted(&args.trust)?;
     let mut signals = Signals::listen()?;
-    let store = Store::open(&args.state).await.map_err(store_failure)?;
-    let coordinator = Coordinator::start(store, Settings::default());
+    let place = store::address(args.store.clone(), &args.state);
+    let name = format!("{} at {}", std::process::id(), args.listen);
+    let store = Store::serve_from(&place, &args.state, &name)
+        .await
+        .map_err(store_failure)?;
+    if let Some(keep) = args.keep {
+        tokio::spawn(prune(store.clone(), keep));
+    }
+    let settings = Settings {
+        heartbeat: (args.lost_after / 5).min(Duration::from_secs(1)),
+        lost_after: args.lost_after,
+        ..Settings::default()
+    };
+    let coordinator = Coordinator::start(store, settings)
+        .await
+        .map_err(store_failure)?;
     let router = coordinator.router();
     let cannot_listen = |error: std::io::Error| {
         Failure::infrastructure(format!("cannot listen at {}", args.listen), error)
@@ -21,9 +40,16 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     };
     let shutdown = async move {
         let name = signals.next().await;
-        eprintln!("{name}: shutting down");
+        eprintln!("{name}: shutting down; runs go on when a coordinator is started on the store again");
+        None
     };
-    let served = match address {
+    let until = async {
+        tokio::select! {
+            ended = shutdown => ended,
+            error = coordinator.superseded() => Some(error),
+        }
+    };
+    let ended = match address {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(&address).await.map_err(cannot_listen)?;
             // The line that scripts wait for: data, on standard output.
@@ -34,8 +60,8 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
             let incoming =
                 tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
             tokio::select! {
-                served = router.serve_with_incoming(incoming) => served,
-                () = shutdown => Ok(()),
+                served = router.serve_with_incoming(incoming) => Err(served),
+                ended = until => Ok(ended),
             }
         }
         Address::Unix(path) => {
@@ -44,15 +70,32 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
             println!("listening on unix:{}", path.display());
             let incoming = Connections(listener);
             let served = tokio::select! {
-                served = router.serve_with_incoming(incoming) => served,
-                () = shutdown => Ok(()),
+                served = router.serve_with_incoming(incoming) => Err(served),
+                ended = until => Ok(ended),
             };
             std::fs::remove_file(&path).ok();
             served
         }
     };
-    served.map_err(|error| Failure::infrastructure("the server failed", error))?;
-    Ok(Exit::Green)
+    match ended {
+        Ok(None) => Ok(Exit::Green),
+        Ok(Some(error)) => Err(Failure::infrastructure("this coordinator stops", error)),
+        Err(Ok(())) => Ok(Exit::Green),
+        Err(Err(error)) => Err(Failure::infrastructure("the server failed", error)),
+    }
+}
+
+async fn prune(store: Store, keep: Duration) {
+    loop {
+        match store.prune(store::ago(keep)).await {
+            Ok(pruned) if pruned.runs > 0 => {
+                tracing::info!(runs = pruned.runs, "old runs removed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("old runs cannot be removed: {error}"),
+        }
+        tokio::time::sleep(PRUNE).await;
+    }
 }
 
 struct Connections(UnixListener);

@@ -109,6 +109,16 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
             "event": "shard_opened", "shard": shard_name(opened.shard), "agent": agent_of(opened.shard),
             "slot": opened.slot,
         }),
+        Body::ShardClosed(closed) => json!({
+            "event": "shard_closed", "shard": shard_name(closed.shard), "agent": agent_of(closed.shard),
+        }),
+        Body::Unable(unable) => json!({
+            "event": "shard_unable", "shard": shard_name(unable.shard), "agent": agent_of(unable.shard),
+            "suite": record.opened.suites[unable.suite as usize].name,
+        }),
+        Body::Recovered(recovered) => json!({"event": "recovered", "epoch": recovered.epoch}),
+        // What processes leave for each other is theirs.
+        Body::Carried(_) => return Vec::new(),
         Body::ProcessStarted(started) => json!({
             "event": "process_started", "shard": shard_name(started.shard), "incarnation": started.incarnation,
             "pid": started.pid, "ready_s": seconds(started.at_us),

@@ -1,6 +1,7 @@
 //! The command line: a file per subcommand; each parses, calls one crate, and prints.
 
 mod agent;
+mod cancel;
 mod cli;
 mod config;
 mod connect;
@@ -10,12 +11,15 @@ mod events;
 mod exit;
 mod noop_runner;
 mod project;
+mod remote;
 mod render;
 mod replay;
 mod run;
 mod show;
+mod store;
 mod suites;
 mod timings;
+mod watch;
 
 use clap::Parser;
 use exit::{Exit, Failure};
@@ -64,6 +68,9 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.command {
             cli::Command::Run(args) => run::run(args).await,
+            cli::Command::Watch(args) => watch::watch(args).await,
+            cli::Command::Cancel(args) => cancel::cancel(args).await,
+            cli::Command::Store(args) => store::store(args).await,
             cli::Command::Reproduce(args) => replay::reproduce(args).await,
             cli::Command::Runs(args) => show::runs(args).await,
             cli::Command::Show(args) => show::show(args).await,

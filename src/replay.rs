@@ -4,7 +4,8 @@ use crate::cli::ReproduceArgs;
 use crate::exit::{Exit, Failure};
 use crate::project;
 use crate::render::{Renderer, Style};
-use crate::run::{LocalHouse, Signals, Watched, client, store_failure, watch_run};
+use crate::remote::Remote;
+use crate::run::{LocalHouse, Meant, OnSignal, Signals, Watched, store_failure, watch_run};
 use crate::show;
 use evenkeel_coordinator::record::{Attempt, Record};
 use evenkeel_coordinator::run::{CaseKey, Script, ScriptLease};
@@ -15,16 +16,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
-    let state = show::state_directory(args.state.clone())?;
-    let store = Store::read(&state).await.map_err(store_failure)?;
-    let (row, record) = show::load(&store, &args.run).await?;
-    drop(store);
+    let found = show::load(&args.books, &args.run).await?;
+    let (record, state) = (found.record, found.state);
+    let run = record.opened.run.clone();
     let (shard, shards) = args.shard;
     let count = record.shards.len() as u32;
     if shards != count || shard > count {
         return Err(Failure::usage(format!(
-            "run {} has {count} shards, so there is no shard {shard}/{shards}",
-            row.key.run
+            "run {run} has {count} shards, so there is no shard {shard}/{shards}"
         ))
         .with_hint(format!("name one of 1/{count} to {count}/{count}")));
     }
@@ -33,7 +32,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
         Some(name) => {
             let mut named = suites.filter(|(_, suite)| suite.name == *name);
             let missing = || {
-                Failure::usage(format!("run {} has no suite {name:?}", row.key.run))
+                Failure::usage(format!("run {run} has no suite {name:?}"))
                     .with_hint(format!("its suites are: {}", record.suites()))
             };
             Some(named.next().ok_or_else(missing)?.0)
@@ -68,7 +67,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     );
     let signals = Signals::listen()?;
     let mut house = LocalHouse::around(coordinator, &state, 1).await?;
-    let mut client = client(house.client.channel().await?);
+    let remote = Remote::local(house.client.channel().await?);
     let request = v1::SubmitRequest {
         project: opened.project.clone(),
         run: opened.run.clone(),
@@ -83,15 +82,16 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
         max_fail: 0,
         commit: Some(commit),
         evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
+        ..v1::SubmitRequest::default()
     };
     let refused =
         |status: tonic::Status| Failure::infrastructure("the shard cannot be run again", status);
-    let run = client
-        .submit(request)
-        .await
-        .map_err(refused)?
-        .into_inner()
-        .run;
+    let submitted = remote.client().submit(request).await;
+    let run = submitted.map_err(refused)?.into_inner().run;
+    let meant = Meant {
+        project: opened.project.clone(),
+        run: run.clone(),
+    };
     let mut renderer = Renderer::new(
         Style::new(args.color, false),
         format!("{run}, shard {shard}/{shards} again"),
@@ -99,7 +99,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     .playing(shard - 1);
     let watched = tokio::select! {
         biased;
-        watched = watch_run(&mut client, &run, None, &mut renderer, signals) => watched?,
+        watched = watch_run(&remote, &meant, None, &mut renderer, signals, OnSignal::Stop) => watched?,
         failure = house.agent_failed() => return Err(failure),
     };
     let ended = match watched {

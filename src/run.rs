@@ -2,13 +2,14 @@
 
 use crate::cli::RunArgs;
 use crate::config::Place;
-use crate::connect::{self, Address, Local};
+use crate::connect::{self, Local};
 use crate::events::EventWriter;
 use crate::exit::{Exit, Failure};
 use crate::project;
+use crate::remote::Remote;
 use crate::render::{Renderer, Style};
 use crate::suites;
-use evenkeel_agent::{AgentConfig, AgentError};
+use evenkeel_agent::{Agent, AgentConfig, AgentError, Left};
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::{Store, StoreError};
 use evenkeel_proto::{MAX_MESSAGE, suite, v1};
@@ -19,7 +20,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::Code;
 use tonic::transport::Channel;
 use v1::fetch_request::Report;
 use v1::run_service_client::RunServiceClient;
@@ -87,32 +87,55 @@ async fn conduct(
         signals,
         commit,
     } = listening;
-    let channel = match (&args.coordinator, &local) {
-        (Some(address), _) => connect::connect(&Address::parse(address)?).await?,
-        (None, Some(local)) => local.channel().await?,
+    let remote = match (&args.coordinator, &local) {
+        (Some(address), _) => Remote::reach(address, &args.trust).await?,
+        (None, Some(local)) => Remote::local(local.channel().await?),
         (None, None) => unreachable!("one of the two is there"),
     };
-    let mut client = client(channel);
+    let named = args.run_id.clone();
     let request = v1::SubmitRequest {
         project: plan.project.clone(),
-        run: args.run_id.clone().unwrap_or_default(),
+        // What is submitted again, since no answer came, must be the same run.
+        run: named
+            .clone()
+            .or_else(|| args.coordinator.as_ref().map(|_| run_id()))
+            .unwrap_or_default(),
         suites: plan.suites.clone(),
         seed: args.seed.unwrap_or_else(random_seed),
         max_fail: args.max_fail.unwrap_or(0),
         commit: Some(commit.await.unwrap_or_default()),
         evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
+        priority: args.priority,
+        labels: args.labels.iter().cloned().collect(),
     };
-    let run = client
-        .submit(request)
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner()
-        .run;
+    let submitted = remote
+        .ask(|mut client| {
+            let request = request.clone();
+            async move { client.submit(request).await }
+        })
+        .await?;
+    if submitted.attached && named.is_some() {
+        eprintln!("run {} is running already; following it", submitted.run);
+    }
+    if args.detach {
+        println!("{}", submitted.run);
+        return Ok(Some(Exit::Green));
+    }
+    let meant = Meant {
+        project: plan.project.clone(),
+        run: submitted.run,
+    };
     let style = Style::new(args.color, args.quiet);
-    let mut renderer = Renderer::new(style, run.clone());
-
-    let watching = watch_run(&mut client, &run, events, &mut renderer, signals).await?;
-    let ended = match watching {
+    let mut renderer = Renderer::new(style, meant.run.clone());
+    let watching = watch_run(
+        &remote,
+        &meant,
+        events,
+        &mut renderer,
+        signals,
+        OnSignal::Stop,
+    );
+    let ended = match watching.await? {
         Watched::Ended(ended) => *ended,
         Watched::Killed => return Ok(None),
     };
@@ -131,17 +154,30 @@ async fn conduct(
             .iter()
             .map(|path| (Report::Json, None, path.clone())),
     );
+    Ok(Some(
+        conclude(&remote, &meant, &mut renderer, &ended, reports).await,
+    ))
+}
+
+/// The reports where they are wanted, the end of the run on the terminal, and its exit code.
+pub async fn conclude(
+    remote: &Remote,
+    meant: &Meant,
+    renderer: &mut Renderer,
+    ended: &v1::Ended,
+    reports: Vec<(Report, Option<u32>, PathBuf)>,
+) -> Exit {
     let mut unwritten = Vec::new();
     for (report, suite, path) in reports {
-        let written = fetch(&mut client, &run, report, suite, &path).await;
+        let written = fetch(remote, meant, report, suite, &path).await;
         unwritten.extend(written.err());
     }
-    renderer.ended(&ended);
+    renderer.ended(ended);
     unwritten.iter().for_each(Failure::print);
     let exit = Exit::of_run(ended.exit_code);
     // A red run stays red, whatever else happened; every other one is not what its verdict says.
     let whole = unwritten.is_empty() || matches!(exit, Exit::Red | Exit::Unbuilt);
-    Ok(Some(if whole { exit } else { Exit::Incomplete }))
+    if whole { exit } else { Exit::Incomplete }
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, Failure> {
@@ -154,6 +190,13 @@ fn plan(args: &RunArgs) -> Result<Plan, Failure> {
         state: place.state,
         slots: args.slots.or(slots).unwrap_or_else(cores),
     })
+}
+
+/// Date, time and four random characters: sorts by age, short enough to type.
+fn run_id() -> String {
+    let now = jiff::Timestamp::now();
+    let random = random_seed() & 0xffff;
+    format!("{}-{random:04x}", now.strftime("%Y%m%d-%H%M%S"))
 }
 
 /// From the clock and the process id: good enough to differ, and it is recorded.
@@ -181,15 +224,6 @@ pub fn client(channel: Channel) -> RunServiceClient<Channel> {
         .max_encoding_message_size(MAX_MESSAGE)
 }
 
-fn refused(status: &tonic::Status) -> Failure {
-    match status.code() {
-        Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => {
-            Failure::usage(status.message())
-        }
-        _ => Failure::infrastructure("the coordinator did not take the run", status.clone()),
-    }
-}
-
 pub fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::Newer { .. } => Failure::usage(error.to_string())
@@ -201,7 +235,7 @@ pub fn store_failure(error: StoreError) -> Failure {
 /// A coordinator and an agent within this process.
 pub struct LocalHouse {
     pub client: Local,
-    agent: JoinHandle<Result<(), AgentError>>,
+    agent: JoinHandle<Result<Left, AgentError>>,
     shutdown: watch::Sender<bool>,
     // Keeps the coordinator alive.
     _coordinator: Coordinator,
@@ -210,13 +244,13 @@ pub struct LocalHouse {
 impl LocalHouse {
     async fn open(state: &Path, slots: u32) -> Result<LocalHouse, Failure> {
         let store = Store::open(state).await.map_err(store_failure)?;
-        let coordinator = Coordinator::start(
-            store,
-            Settings {
-                closed_shop: true,
-                ..Settings::default()
-            },
-        );
+        let settings = Settings {
+            closed_shop: true,
+            ..Settings::default()
+        };
+        let coordinator = Coordinator::start(store, settings)
+            .await
+            .map_err(store_failure)?;
         LocalHouse::around(coordinator, state, slots).await
     }
 
@@ -234,13 +268,20 @@ impl LocalHouse {
             name: "local".to_owned(),
             slots,
             labels: BTreeMap::new(),
+            run: None,
+            drain: Duration::ZERO,
             cache: cache.to_owned(),
             guard,
         };
         let channel = client.channel().await?;
         let (shutdown, stopped) = watch::channel(false);
-        let agent =
-            tokio::spawn(async move { evenkeel_agent::serve(channel, &config, stopped).await });
+        let mut agent = Agent::new(config)
+            .map_err(|error| Failure::infrastructure("the local agent failed", error))?;
+        let agent = tokio::spawn(async move {
+            let served = agent.serve(channel, stopped, || {}).await;
+            agent.end().await;
+            served
+        });
         Ok(LocalHouse {
             client,
             agent,
@@ -252,7 +293,7 @@ impl LocalHouse {
     /// Returns if the agent ends before it is told to: nobody else would run anything.
     pub async fn agent_failed(&mut self) -> Failure {
         match (&mut self.agent).await {
-            Ok(Ok(())) => Failure::infrastructure("the local agent failed", "it left early"),
+            Ok(Ok(_)) => Failure::infrastructure("the local agent failed", "it left early"),
             Ok(Err(error)) => Failure::infrastructure("the local agent failed", error),
             Err(error) => Failure::infrastructure("the local agent failed", error),
         }
@@ -262,7 +303,7 @@ impl LocalHouse {
     pub async fn close(self) {
         self.shutdown.send(true).ok();
         match self.agent.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => eprintln!("warning: the local agent ended badly: {error}"),
             Err(error) => eprintln!("warning: the local agent ended badly: {error}"),
         }
@@ -300,55 +341,131 @@ pub enum Watched {
     Killed,
 }
 
-/// Shows the run until it has ended. The first signal stops it in order, the second ends this process.
+/// A run, as people name it.
+#[derive(Clone, Debug)]
+pub struct Meant {
+    /// Empty where the run's id says it all.
+    pub project: String,
+    pub run: String,
+}
+
+/// What a signal does to the run that is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSignal {
+    /// The first stops it in order, the second ends this process.
+    Stop,
+    /// It goes on without this process.
+    Leave,
+}
+
+/// How far a watcher has seen: the last row of which it saw something, and how much of that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    sequence: u64,
+    seen: u32,
+    /// What of this row comes once more, since it was attached again.
+    again: u32,
+}
+
+impl Cursor {
+    /// Where to attach again.
+    fn after(&mut self) -> u64 {
+        self.again = self.seen;
+        self.seen = 0;
+        self.sequence.saturating_sub(1)
+    }
+
+    /// Whether an event is new.
+    fn is_new(&mut self, sequence: u64) -> bool {
+        if sequence == 0 {
+            return true;
+        }
+        if sequence != self.sequence {
+            (self.sequence, self.seen, self.again) = (sequence, 0, 0);
+        }
+        self.seen += 1;
+        self.seen > self.again
+    }
+}
+
+/// Shows the run until it has ended, across restarts of its coordinator.
 pub async fn watch_run(
-    client: &mut RunServiceClient<Channel>,
-    run: &str,
+    remote: &Remote,
+    meant: &Meant,
     mut events: Option<EventWriter>,
     renderer: &mut Renderer,
     mut signals: Signals,
+    on_signal: OnSignal,
 ) -> Result<Watched, Failure> {
-    let mut after = 0;
+    let mut cursor = Cursor::default();
     let mut signalled = false;
-    let lost = |status: tonic::Status| {
-        Failure::infrastructure(
-            "the coordinator is gone, so the run's verdict is not known",
-            status,
-        )
-    };
-    'attach: loop {
+    let mut patience = remote.patience();
+    let mut client = remote.client();
+    loop {
         let request = v1::WatchRequest {
-            run: run.to_owned(),
-            after,
+            run: meant.run.clone(),
+            after: cursor.after(),
             rows: events.is_some(),
+            project: meant.project.clone(),
         };
-        let mut stream = client.watch(request).await.map_err(lost)?.into_inner();
+        let mut stream = match client.watch(request).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) => {
+                tokio::select! {
+                    again = patience.again(status) => again?,
+                    name = signals.next() => {
+                        renderer.notice(&format!("{name}: the coordinator is not there"));
+                        return Ok(Watched::Killed);
+                    }
+                }
+                continue;
+            }
+        };
         loop {
             let message = tokio::select! {
-                message = stream.message() => message.map_err(lost)?,
+                message = stream.message() => message,
                 name = signals.next() => {
+                    if on_signal == OnSignal::Leave {
+                        renderer.notice(&format!("{name}: the run goes on; `evenkeel cancel` ends it"));
+                        return Ok(Watched::Killed);
+                    }
                     if signalled {
                         return Ok(Watched::Killed);
                     }
                     signalled = true;
                     renderer.notice(&format!("{name}: finishing what runs; once more to end at once"));
                     let stop = v1::StopRequest {
-                        run: run.to_owned(),
+                        run: meant.run.clone(),
                         reason: format!("interrupted by {name}"),
                         grace_us: GRACE.as_micros() as u64,
+                        project: meant.project.clone(),
                     };
-                    client.stop(stop).await.map_err(lost)?;
+                    if let Err(status) = client.stop(stop).await {
+                        renderer.notice(&format!("the coordinator does not hear it: {}", status.message()));
+                    }
                     continue;
                 }
                 () = renderer.tick() => continue,
             };
-            // A stream that ends without a last word was cut because we were too slow: attach again where we were.
-            let Some(event) = message else {
-                continue 'attach;
+            let event = match message {
+                Ok(Some(event)) => event,
+                // A stream that ends without a last word was cut because we were too slow: attach again where we were.
+                Ok(None) => break,
+                Err(status) => {
+                    renderer.notice(&format!(
+                        "the connection to the coordinator is lost ({}); attaching again",
+                        status.message()
+                    ));
+                    patience.again(status).await?;
+                    break;
+                }
             };
+            patience.renew();
+            if !cursor.is_new(event.sequence) {
+                continue;
+            }
             match event.body {
                 Some(Body::Row(row)) => {
-                    after = row.sequence;
                     if let Some(events) = &mut events {
                         events.row(&row)?;
                     }
@@ -371,8 +488,8 @@ pub async fn watch_run(
 
 /// Copies a report to where the user wants it; the file appears whole or not at all.
 async fn fetch(
-    client: &mut RunServiceClient<Channel>,
-    run: &str,
+    remote: &Remote,
+    meant: &Meant,
     report: Report,
     suite: Option<u32>,
     path: &Path,
@@ -384,21 +501,37 @@ async fn fetch(
         )
     };
     let request = v1::FetchRequest {
-        run: run.to_owned(),
+        run: meant.run.clone(),
         report: report as i32,
         suite,
+        project: meant.project.clone(),
     };
-    let lost = |status| Failure::infrastructure("the report cannot be fetched", status);
-    let mut chunks = client.fetch(request).await.map_err(lost)?.into_inner();
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let mut file = std::fs::File::create(&partial).map_err(failed)?;
-    while let Some(chunk) = chunks.message().await.map_err(lost)? {
-        file.write_all(&chunk.data).map_err(failed)?;
+    let mut patience = remote.patience();
+    'again: loop {
+        let mut file = std::fs::File::create(&partial).map_err(failed)?;
+        let mut chunks = match remote.client().fetch(request.clone()).await {
+            Ok(chunks) => chunks.into_inner(),
+            Err(status) => {
+                patience.again(status).await?;
+                continue;
+            }
+        };
+        loop {
+            match chunks.message().await {
+                Ok(Some(chunk)) => file.write_all(&chunk.data).map_err(failed)?,
+                Ok(None) => break 'again,
+                Err(status) => {
+                    patience.again(status).await?;
+                    continue 'again;
+                }
+            }
+        }
     }
     std::fs::rename(&partial, path).map_err(failed)
 }

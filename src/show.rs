@@ -1,13 +1,14 @@
 //! `evenkeel runs` and `evenkeel show`: what the store holds.
 
-use crate::cli::{RunsArgs, ShowArgs};
+use crate::cli::{Books, RunsArgs, ShowArgs};
 use crate::exit::{Exit, Failure};
+use crate::remote::Remote;
 use crate::render::totals_line;
 use crate::run::store_failure;
 use evenkeel_coordinator::record::{Record, Verdict};
 use evenkeel_coordinator::store::{RunRow, Store};
 use evenkeel_proto::v1;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The state directory: the one that was named, else the nearest `.evenkeel` at or above the current directory.
 pub fn state_directory(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
@@ -31,8 +32,41 @@ pub fn nearest_state() -> Option<PathBuf> {
     candidates.find(|path| path.join(evenkeel_coordinator::store::FILE).is_file())
 }
 
-/// A run's row and its record, rebuilt from the ledger.
-pub async fn load(store: &Store, run: &str) -> Result<(RunRow, Record), Failure> {
+/// A run as its ledger tells it.
+pub struct Found {
+    pub record: Record,
+    /// The state directory of this machine, for what outlives runs.
+    pub state: PathBuf,
+    /// Where its reports are, as whoever has them sees it.
+    pub reports: String,
+}
+
+/// A run's record, rebuilt from the ledger of the state directory or of a coordinator.
+pub async fn load(books: &Books, run: &str) -> Result<Found, Failure> {
+    if let Some(address) = &books.coordinator {
+        let remote = Remote::reach(address, &books.trust).await?;
+        let (record, ended) = remote.record(&books.project, run).await?;
+        let reports = match ended.state.as_str() {
+            "" => "when it has ended".to_owned(),
+            state => format!("{state}, at the coordinator"),
+        };
+        return Ok(Found {
+            record,
+            state: nearest_state().unwrap_or_else(|| PathBuf::from(".evenkeel")),
+            reports,
+        });
+    }
+    let state = state_directory(books.state.clone())?;
+    let store = Store::read(&state).await.map_err(store_failure)?;
+    let (row, record) = load_from(&store, run).await?;
+    Ok(Found {
+        reports: store.run_directory_of(&row).display().to_string(),
+        record,
+        state,
+    })
+}
+
+async fn load_from(store: &Store, run: &str) -> Result<(RunRow, Record), Failure> {
     let found = store.rows(run).await.map_err(store_failure)?;
     let (row, batches) = found.ok_or_else(|| {
         Failure::usage(format!("no run, or more than one, begins with {run:?}"))
@@ -55,48 +89,82 @@ fn when(unix_us: u64) -> String {
 }
 
 pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
-    let state = state_directory(args.state)?;
+    if let Some(address) = &args.books.coordinator {
+        let remote = Remote::reach(address, &args.books.trust).await?;
+        let request = v1::ListRunsRequest {
+            project: args.books.project.clone(),
+            limit: args.limit,
+        };
+        let listed = remote
+            .ask(|mut client| {
+                let request = request.clone();
+                async move { client.list(request).await }
+            })
+            .await?;
+        for line in &listed.runs {
+            println!("{}", run_line(line));
+        }
+        return Ok(Exit::Green);
+    }
+    let state = state_directory(args.books.state)?;
     let store = Store::read(&state).await.map_err(store_failure)?;
-    for row in store.runs(args.limit).await.map_err(store_failure)? {
-        let verdict = row
-            .closed
-            .as_ref()
-            .map_or("unfinished", |closed| closed.verdict.as_str());
-        let counts = row.closed.as_ref().map_or(String::new(), |closed| {
-            format!(
-                "{:>7} tests {:>5} failed {:>9.2} s",
-                closed.tests,
-                closed.failures,
-                closed.makespan_us as f64 / 1e6
-            )
-        });
-        println!(
-            "{:<28} {}  {:<10} {counts}  {}",
-            row.key.run,
-            when(row.opened_unix_us),
-            verdict,
-            row.suite
-        );
+    let project = Some(args.books.project.as_str()).filter(|project| !project.is_empty());
+    let rows = store.runs_of(project, args.limit).await;
+    for row in rows.map_err(store_failure)? {
+        let closed = row.closed.as_ref();
+        let line = v1::RunLine {
+            run: row.key.run.clone(),
+            suites: row.suite.clone(),
+            opened_unix_us: row.opened_unix_us,
+            verdict: closed.map(|closed| closed.verdict.clone()).unwrap_or_default(),
+            tests: closed.map_or(0, |closed| closed.tests),
+            failures: closed.map_or(0, |closed| closed.failures),
+            makespan_us: closed.map_or(0, |closed| closed.makespan_us),
+            ..v1::RunLine::default()
+        };
+        println!("{}", run_line(&line));
     }
     Ok(Exit::Green)
 }
 
+fn run_line(line: &v1::RunLine) -> String {
+    let verdict = match line.verdict.as_str() {
+        "" if line.live => "running",
+        "" => "unfinished",
+        verdict => verdict,
+    };
+    let counts = if line.verdict.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "{:>7} tests {:>5} failed {:>9.2} s",
+            line.tests,
+            line.failures,
+            line.makespan_us as f64 / 1e6
+        )
+    };
+    format!(
+        "{:<28} {}  {verdict:<10} {counts}  {}",
+        line.run,
+        when(line.opened_unix_us),
+        line.suites
+    )
+}
+
 pub async fn show(args: ShowArgs) -> Result<Exit, Failure> {
-    let state = state_directory(args.state.clone())?;
-    let store = Store::read(&state).await.map_err(store_failure)?;
-    let (row, record) = load(&store, &args.run).await?;
-    print!("{}", describe(&row, &record, &store.run_directory_of(&row)));
+    let found = load(&args.books, &args.run).await?;
+    print!("{}", describe(&found.record, &found.reports));
     Ok(Exit::Green)
 }
 
-fn describe(row: &RunRow, record: &Record, directory: &Path) -> String {
+fn describe(record: &Record, reports: &str) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     let opened = &record.opened;
     let mut line = |label: &str, value: &str| {
         writeln!(text, "{label:<10} {value}").ok();
     };
-    line("run", &row.key.run);
+    line("run", &opened.run);
     line("project", &opened.project);
     line("opened", &when(opened.opened_unix_us));
     let several = opened.suites.len() > 1;
@@ -151,7 +219,7 @@ fn describe(row: &RunRow, record: &Record, directory: &Path) -> String {
             schedule.gap()
         ),
     );
-    line("reports", &directory.display().to_string());
+    line("reports", reports);
     for (summary, shard) in record.shard_summaries().iter().zip(&record.shards) {
         writeln!(
             text,

@@ -65,6 +65,14 @@ impl Hooks {
         }
     }
 
+    /// More slots need it. False where the last one has left already: then everything is to be set up anew.
+    pub(crate) fn join(&self, slots: usize) -> bool {
+        let more = |left: usize| (left > 0).then_some(left + slots);
+        self.slots
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .is_ok()
+    }
+
     /// Sets a suite up on this machine, once; whoever comes meanwhile waits.
     pub(crate) async fn set_up(&self, name: &str) -> Result<(), Failed> {
         let Some(of) = self.suites.iter().find(|of| of.suite.name == name) else {

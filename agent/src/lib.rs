@@ -14,4 +14,4 @@ mod session;
 mod slot;
 
 pub use framework::{Framework, RecogniseError, recognise};
-pub use session::{AgentConfig, AgentError, serve};
+pub use session::{Agent, AgentConfig, AgentError, Left, RunName};

@@ -1,6 +1,9 @@
-//! The session with the coordinator: one bidirectional stream, one run at a time.
+//! The session with the coordinator: one bidirectional stream, over which slots of this agent serve runs.
+//!
+//! An [`Agent`] outlives its sessions. When one is cut, slots go on with what they hold and their facts are kept; the next
+//! session begins with what is still open, and the coordinator says of each run what of it stands.
 
-use crate::batch::{self, Report};
+use crate::batch::{self, Report, Way};
 use crate::clock::now_us;
 use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
@@ -11,8 +14,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
+use tonic::Code;
 use tonic::transport::Channel;
 use v1::agent_message::Body as Out;
 use v1::agent_service_client::AgentServiceClient;
@@ -25,16 +29,43 @@ pub struct AgentConfig {
     /// How many processes it keeps at a time, at least one.
     pub slots: u32,
     pub labels: BTreeMap<String, String>,
+    /// It serves this run only, of this project if one is named, and goes when that ends.
+    pub run: Option<RunName>,
+    /// When it is told to go, what runs may finish for this long.
+    pub drain: Duration,
     /// A directory that outlives runs.
     pub cache: PathBuf,
     /// The binary whose first argument may be [`crate::guard::ARGUMENT`].
     pub guard: PathBuf,
 }
 
+/// A run, as people name it.
+#[derive(Clone, Debug)]
+pub struct RunName {
+    /// Empty where the run's id says it all.
+    pub project: String,
+    pub run: String,
+    /// How long it is waited for.
+    pub wait: Duration,
+}
+
+/// How a session ended in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// As it was told to by whoever started it.
+    Told,
+    /// The coordinator needs it no more.
+    Dismissed { reason: String, failed: bool },
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    #[error("the coordinator ended the session: {message}")]
-    Ended { message: String },
+    /// The connection is gone. What the agent holds may still stand: another session is worth trying.
+    #[error("the connection to the coordinator was lost: {message}")]
+    Cut { message: String },
+    /// The coordinator does not want this agent, and will not if it tries again.
+    #[error("the coordinator refuses this agent: {message}")]
+    Refused { message: String },
     #[error("the coordinator sent a message that is not allowed: {what}")]
     Protocol { what: &'static str },
     #[error("cannot prepare the directory for sockets")]
@@ -44,113 +75,604 @@ pub enum AgentError {
     },
 }
 
+impl AgentError {
+    fn of(status: &tonic::Status) -> AgentError {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented => AgentError::Refused { message },
+            _ => AgentError::Cut { message },
+        }
+    }
+}
+
 /// How many messages may wait for the stream; slots wait then.
 const STREAM_QUEUE: usize = 16;
 /// How many reports may wait for the batcher.
 const REPORT_QUEUE: usize = 64;
 /// How many commands may wait for a slot.
-const SLOT_QUEUE: usize = 1024;
+const SLOT_QUEUE: usize = 4096;
+/// A coordinator that takes the connection has this long to say welcome.
+const WELCOME: Duration = Duration::from_secs(10);
 
-struct OpenRun {
-    run: String,
-    slots: HashMap<u32, mpsc::Sender<SlotCommand>>,
-    tasks: Vec<JoinHandle<()>>,
-    /// Ends with the number of the next fact.
-    forward: JoinHandle<u64>,
+/// One process of `evenkeel agent`. See the module's documentation.
+pub struct Agent {
+    config: AgentConfig,
+    incarnation: String,
+    /// Shows that it is this incarnation that comes again.
+    token: String,
+    sockets: Sockets,
+    runs: BTreeMap<u64, OpenRun>,
+    /// A slot serves one run at a time, also while an earlier one tears down.
+    seats: HashMap<u32, Arc<Mutex<()>>>,
+    closed: mpsc::UnboundedSender<Closure>,
+    closures: mpsc::UnboundedReceiver<Closure>,
+    /// What is to be opened as soon as what it had before of the same run has been closed.
+    reopened: Vec<v1::OpenRun>,
+    leaving: bool,
+    /// It has been given something to do.
+    served: bool,
+    dismissed: Option<v1::Dismiss>,
 }
 
-/// Serves one session: says hello, carries out what it is told, until the coordinator ends it or `shutdown` turns true.
-/// Every process that it started is gone when it returns.
-pub async fn serve(
-    channel: Channel,
-    config: &AgentConfig,
-    mut shutdown: watch::Receiver<bool>,
-) -> Result<(), AgentError> {
-    let sockets = Sockets::create().map_err(|source| AgentError::Sockets { source })?;
-    let mut client = AgentServiceClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
-    let (stream, receiver) = mpsc::channel(STREAM_QUEUE);
-    let ended = |status: tonic::Status| AgentError::Ended {
-        message: status.message().to_owned(),
-    };
-    send(&stream, Out::Hello(hello(config))).await;
-    let mut incoming = client
-        .session(ReceiverStream(receiver))
-        .await
-        .map_err(ended)?
-        .into_inner();
-    let Some(In::Welcome(welcome)) = incoming
-        .message()
-        .await
-        .map_err(ended)?
-        .and_then(|message| message.body)
-    else {
-        return Err(AgentError::Protocol {
-            what: "a session starts with a welcome",
-        });
-    };
-    let heartbeats = tokio::spawn(heartbeats(
-        stream.clone(),
-        Duration::from_millis(welcome.heartbeat_ms.into()),
-    ));
+/// Something of this agent has come to its end.
+enum Closure {
+    Slot(u64, u32),
+    Run(u64),
+}
 
-    let mut open: Option<OpenRun> = None;
-    let mut sequence = 1;
-    let result = loop {
-        let message = tokio::select! {
-            message = incoming.message() => message,
-            _ = shutdown.wait_for(|down| *down) => break Ok(()),
+/// A run in which slots of this agent serve.
+struct OpenRun {
+    run: String,
+    /// Under which it tells what it tells.
+    opening: u64,
+    kinds: Arc<[Kind]>,
+    hooks: Arc<Hooks>,
+    identity: Identity,
+    slots: HashMap<u32, mpsc::Sender<SlotCommand>>,
+    reports: Option<mpsc::Sender<Report>>,
+    ways: mpsc::UnboundedSender<Way>,
+    /// The highest sequence that the coordinator said it has.
+    stored: u64,
+    /// Nothing more of it is to be told to anybody.
+    over: bool,
+}
+
+impl Agent {
+    pub fn new(config: AgentConfig) -> Result<Agent, AgentError> {
+        let sockets = Sockets::create().map_err(|source| AgentError::Sockets { source })?;
+        let (closed, closures) = mpsc::unbounded_channel();
+        Ok(Agent {
+            config,
+            incarnation: incarnation(),
+            token: String::new(),
+            sockets,
+            runs: BTreeMap::new(),
+            seats: HashMap::new(),
+            closed,
+            closures,
+            reopened: Vec::new(),
+            leaving: false,
+            served: false,
+            dismissed: None,
+        })
+    }
+
+    pub fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    /// Whether slots of it serve a run, also while no session is there.
+    pub fn is_busy(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// Serves one session: says hello, carries out what it is told, until it is told to go and has, or the connection is lost.
+    /// `shutdown` turns true when the agent is to drain and leave. `welcomed` is called when the coordinator has taken it in.
+    pub async fn serve(
+        &mut self,
+        channel: Channel,
+        mut shutdown: watch::Receiver<bool>,
+        welcomed: impl FnOnce(),
+    ) -> Result<Left, AgentError> {
+        let mut client = AgentServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let (stream, receiver) = mpsc::channel(STREAM_QUEUE);
+        send(&stream, Out::Hello(self.hello())).await;
+        let beginning = async {
+            let session = client.session(ReceiverStream(receiver)).await?;
+            let mut incoming = session.into_inner();
+            let first = incoming.message().await?;
+            Ok::<_, tonic::Status>((incoming, first))
         };
-        let body = match message {
-            Ok(Some(message)) => message.body,
-            Ok(None) => break Ok(()),
-            Err(status) => break Err(ended(status)),
+        let begun = tokio::time::timeout(WELCOME, beginning).await;
+        let (mut incoming, first) = begun
+            .map_err(|_| AgentError::Cut {
+                message: format!("it did not answer within {} s", WELCOME.as_secs()),
+            })?
+            .map_err(|status| AgentError::of(&status))?;
+        let Some(In::Welcome(welcome)) = first.and_then(|message| message.body) else {
+            return Err(AgentError::Protocol {
+                what: "a session starts with a welcome",
+            });
         };
-        match body {
-            Some(In::OpenRun(opening)) => {
-                if let Some(last) = open.take() {
-                    sequence = last.close(false).await;
+        welcomed();
+        if !welcome.token.is_empty() {
+            self.token = welcome.token;
+        }
+        let every = Duration::from_millis(welcome.heartbeat_ms.into());
+        let beats = Beats(tokio::spawn(heartbeats(stream.clone(), every)));
+        let mut drained = None;
+        let wait = self.config.run.as_ref().map(|run| run.wait);
+        let unneeded = wait
+            .filter(|_| !self.served)
+            .map(|wait| tokio::time::Instant::now() + wait);
+        let left = loop {
+            if self.runs.is_empty() {
+                if let Some(dismissed) = &self.dismissed {
+                    break Left::Dismissed {
+                        reason: dismissed.reason.clone(),
+                        failed: dismissed.failed,
+                    };
                 }
-                open = Some(start(opening, config, &sockets, sequence, &stream).await);
+                if self.leaving {
+                    break Left::Told;
+                }
             }
+            let message = tokio::select! {
+                message = heard(&mut incoming) => message?,
+                Some(closure) = self.closures.recv() => {
+                    self.has_closed(closure, &stream).await;
+                    continue;
+                }
+                () = told(&mut shutdown), if !self.leaving => {
+                    self.leaving = true;
+                    drained = Some(tokio::time::Instant::now() + self.config.drain);
+                    send(&stream, Out::Leaving(v1::Leaving {})).await;
+                    if welcome.version < 2 {
+                        self.close_all(true).await;
+                    }
+                    continue;
+                }
+                () = sleep_until(unneeded), if !self.served => {
+                    let run = self.config.run.as_ref().map_or("", |run| run.run.as_str());
+                    let waited = wait.unwrap_or_default().as_secs();
+                    self.dismissed = Some(v1::Dismiss {
+                        reason: format!("no run {run} came within {waited} s"),
+                        failed: true,
+                    });
+                    self.served = true;
+                    continue;
+                }
+                () = sleep_until(drained) => {
+                    drained = None;
+                    self.close_all(true).await;
+                    continue;
+                }
+            };
+            self.take(message, &stream).await?;
+        };
+        let reason = match &left {
+            Left::Told => "it was told to go".to_owned(),
+            Left::Dismissed { reason, .. } => reason.clone(),
+        };
+        send(&stream, Out::Goodbye(v1::Goodbye { reason })).await;
+        drop(beats);
+        drop(stream);
+        // The goodbye is on its way when the other side has ended the stream.
+        let ending = async { while let Ok(Some(_)) = incoming.message().await {} };
+        tokio::time::timeout(GOODBYE, ending).await.ok();
+        Ok(left)
+    }
+
+    /// Ends everything that it runs, without another word to the coordinator.
+    pub async fn end(mut self) {
+        self.close_all(true).await;
+        for run in self.runs.values_mut() {
+            run.over();
+        }
+        while !self.runs.is_empty() {
+            match self.closures.recv().await {
+                Some(Closure::Run(number)) => self.runs.remove(&number),
+                Some(Closure::Slot(..)) => continue,
+                None => return,
+            };
+        }
+    }
+
+    async fn has_closed(&mut self, closure: Closure, stream: &mpsc::Sender<v1::AgentMessage>) {
+        match closure {
+            Closure::Slot(number, slot) => {
+                let Some(run) = self.runs.get_mut(&number) else {
+                    return;
+                };
+                // It may have been opened again meanwhile.
+                run.slots
+                    .retain(|own, commands| *own != slot || !commands.is_closed());
+                if self.leaving && run.slots.is_empty() {
+                    run.reports = None;
+                }
+            }
+            Closure::Run(number) => {
+                self.runs.remove(&number);
+                let again = self.reopened.extract_if(.., |opening| opening.number == number);
+                for opening in again.collect::<Vec<_>>() {
+                    self.open(opening, stream).await;
+                }
+            }
+        }
+    }
+
+    async fn close_all(&mut self, abort: bool) {
+        for run in self.runs.values_mut() {
+            run.close(abort).await;
+        }
+    }
+
+    async fn take(
+        &mut self,
+        message: v1::CoordinatorMessage,
+        stream: &mpsc::Sender<v1::AgentMessage>,
+    ) -> Result<(), AgentError> {
+        // Coordinators before version 2 name no run: they have one at a time.
+        let number = match message.run {
+            0 => self.runs.keys().next_back().copied().unwrap_or_default(),
+            number => number,
+        };
+        match message.body {
+            Some(In::OpenRun(opening)) => self.open(opening, stream).await,
             Some(In::CloseRun(close)) => {
-                if let Some(run) = open.take_if(|run| run.run == close.run) {
-                    sequence = run.close(close.abort).await;
+                if let Some(run) = self.runs.get_mut(&number)
+                    && (message.run != 0 || run.run == close.run)
+                {
+                    self.reopened.retain(|opening| opening.number != number);
+                    run.close(close.abort).await;
+                    run.over();
                 }
             }
-            Some(In::Ack(_)) => {}
-            Some(In::Welcome(_)) | None => {
-                break Err(AgentError::Protocol {
+            Some(In::CloseSlot(close)) => {
+                if let Some(run) = self.runs.get_mut(&number) {
+                    run.close_slot(close.slot, close.abort).await;
+                }
+            }
+            Some(In::Resume(resume)) => {
+                if let Some(run) = self.runs.get_mut(&number) {
+                    run.resume(resume, stream).await;
+                }
+            }
+            Some(In::Ack(ack)) => {
+                if let Some(run) = self.runs.get_mut(&number) {
+                    run.stored = run.stored.max(ack.sequence);
+                    run.ways.send(Way::Stored(ack.sequence)).ok();
+                }
+            }
+            Some(In::Dismiss(dismiss)) => self.dismissed = Some(dismiss),
+            // Version 2: what it does not know of is a sign of life.
+            None => {}
+            Some(In::Welcome(_)) => {
+                return Err(AgentError::Protocol {
                     what: "a second welcome",
                 });
             }
             Some(command) => {
-                if let (Some(run), Some((slot, command))) = (&open, slot_command(command))
+                if let (Some(run), Some((slot, command))) =
+                    (self.runs.get(&number), slot_command(command))
                     && let Some(slot) = run.slots.get(&slot)
                 {
                     slot.send(command).await.ok();
                 }
             }
         }
-    };
-    if let Some(run) = open {
-        run.close(true).await;
+        Ok(())
     }
-    send(
-        &stream,
-        Out::Goodbye(v1::Goodbye {
-            reason: "it was told to go".to_owned(),
+
+    fn hello(&self) -> v1::Hello {
+        let (min_version, max_version) = VERSIONS;
+        let config = &self.config;
+        let run = config.run.as_ref();
+        v1::Hello {
+            min_version,
+            max_version,
+            agent: config.name.clone(),
+            incarnation: self.incarnation.clone(),
+            slots: config.slots,
+            labels: config.labels.clone(),
+            environment: Some(v1::Environment {
+                os: std::env::consts::OS.to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+                cpu: cpu_model(),
+                cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+                hostname: hostname(),
+                evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
+            }),
+            capabilities: Vec::new(),
+            last_acked: 0,
+            clock_us: now_us(),
+            run: run.map(|run| run.run.clone()).unwrap_or_default(),
+            project: run.map(|run| run.project.clone()).unwrap_or_default(),
+            token: self.token.clone(),
+            held: self
+                .runs
+                .iter()
+                .filter(|(_, run)| !run.over)
+                .map(|(number, run)| v1::Held {
+                    number: *number,
+                    last_acked: run.stored,
+                    opening: run.opening,
+                    slots: run.slots.keys().copied().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Slots of this agent serve a run from now on, beside those that do already.
+    async fn open(&mut self, opening: v1::OpenRun, stream: &mpsc::Sender<v1::AgentMessage>) {
+        self.served = true;
+        let number = match opening.number {
+            // Before version 2 runs had no numbers, and one came after the other.
+            0 => {
+                self.close_all(false).await;
+                let last = self.runs.keys().next_back().copied();
+                last.unwrap_or_default() + 1
+            }
+            number => number,
+        };
+        if let Some(run) = self.runs.get_mut(&number) {
+            if run.opening != opening.opening {
+                // What it had of the run is not its own any more.
+                run.close(true).await;
+                run.over();
+            }
+            if run.reports.is_none() {
+                self.reopened.push(opening);
+                return;
+            }
+        }
+        if !self.runs.contains_key(&number) {
+            match self.new_run(number, &opening, stream) {
+                Ok(run) => {
+                    self.runs.insert(number, run);
+                }
+                Err((run, refused)) => {
+                    let slot = opening.shards.first().map_or(0, |shard| shard.slot);
+                    run.say(slot, v1::fact::Body::ProcessRefused(refused)).await;
+                    self.runs.insert(number, run);
+                    return;
+                }
+            }
+        }
+        let Some(run) = self.runs.get_mut(&number) else {
+            return;
+        };
+        run.identity.slots = opening.slots;
+        run.identity.several = opening.several || opening.slots > 1;
+        run.identity.max_fail = opening.max_fail;
+        if !run.hooks.join(opening.shards.len()) {
+            run.hooks = hooks(&run.kinds, opening.shards.len(), &run.run);
+        }
+        let Some(reports) = run.reports.clone() else {
+            return;
+        };
+        for shard in opening.shards {
+            let identity = Identity {
+                shard: shard.shard,
+                ..run.identity.clone()
+            };
+            let setup = Setup {
+                slot: shard.slot,
+                run: number,
+                kinds: Arc::clone(&run.kinds),
+                hooks: Arc::clone(&run.hooks),
+                first: shard.kind.min(run.kinds.len() as u32 - 1),
+                identity,
+                guard: self.config.guard.clone(),
+                cache: self.config.cache.clone(),
+                sockets: self.sockets.0.clone(),
+            };
+            let (commands, inbox) = mpsc::channel(SLOT_QUEUE);
+            run.slots.insert(shard.slot, commands);
+            let seat = Arc::clone(self.seats.entry(shard.slot).or_default());
+            let (reports, closed) = (reports.clone(), self.closed.clone());
+            tokio::spawn(async move {
+                let _seat = seat.lock().await;
+                let slot = setup.slot;
+                Slot::new(setup, reports).run(inbox).await;
+                closed.send(Closure::Slot(number, slot)).ok();
+            });
+        }
+    }
+
+    /// A run of which nothing is open yet; what is wrong with it where something is.
+    #[allow(clippy::result_large_err)] // both are kept
+    fn new_run(
+        &self,
+        number: u64,
+        opening: &v1::OpenRun,
+        stream: &mpsc::Sender<v1::AgentMessage>,
+    ) -> Result<OpenRun, (OpenRun, v1::ProcessRefused)> {
+        let (reports, inbox) = mpsc::channel(REPORT_QUEUE);
+        let (ways, way) = mpsc::unbounded_channel();
+        let stream = stream.clone();
+        ways.send(Way::Open { stream, above: 0 }).ok();
+        let name = (opening.run.clone(), number, opening.opening);
+        let forward = batch::forward(name, inbox, way);
+        let closed = self.closed.clone();
+        tokio::spawn(async move {
+            forward.await;
+            closed.send(Closure::Run(number)).ok();
+        });
+        let mut kinds = Vec::new();
+        let mut wrong = None;
+        for (number, suite) in (0..).zip(&opening.kinds) {
+            match recognise(&suite.command, &suite.runner) {
+                Ok(framework) => kinds.push(Kind {
+                    framework,
+                    suite: suite.clone(),
+                }),
+                Err(error) => {
+                    wrong.get_or_insert(refused(error.to_string(), number));
+                }
+            }
+        }
+        if opening.kinds.is_empty() {
+            let message = "the coordinator names nothing to run".to_owned();
+            wrong.get_or_insert(refused(message, 0));
+        }
+        let kinds: Arc<[Kind]> = kinds.into();
+        let run = OpenRun {
+            run: opening.run.clone(),
+            opening: opening.opening,
+            hooks: hooks(&kinds, 0, &opening.run),
+            kinds,
+            identity: Identity {
+                run: opening.run.clone(),
+                shard: 0,
+                slots: opening.slots,
+                seed: opening.seed,
+                max_fail: opening.max_fail,
+                several: opening.several || opening.slots > 1,
+            },
+            slots: HashMap::new(),
+            reports: Some(reports),
+            ways,
+            stored: 0,
+            over: false,
+        };
+        match wrong {
+            Some(wrong) => Err((run, wrong)),
+            None => Ok(run),
+        }
+    }
+}
+
+/// After its goodbye an agent waits this long for the coordinator to end the session.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What suites want done on this machine, once for so many slots.
+fn hooks(kinds: &[Kind], slots: usize, run: &str) -> Arc<Hooks> {
+    let suites = kinds.iter().map(|kind| &kind.suite);
+    let machine = [("EVENKEEL_RUN_ID".to_owned(), run.to_owned())];
+    Arc::new(Hooks::new(suites, slots, &machine))
+}
+
+/// The next message, or why there is none.
+async fn heard(
+    incoming: &mut tonic::Streaming<v1::CoordinatorMessage>,
+) -> Result<v1::CoordinatorMessage, AgentError> {
+    match incoming.message().await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err(AgentError::Cut {
+            message: "it ended the session".to_owned(),
         }),
-    )
-    .await;
-    heartbeats.abort();
-    result
+        Err(status) => Err(AgentError::of(&status)),
+    }
+}
+
+/// Returns when it is told to go; never, where nobody is left who could tell it.
+async fn told(shutdown: &mut watch::Receiver<bool>) {
+    if shutdown.wait_for(|down| *down).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Random, one per agent process, and not to be guessed.
+fn incarnation() -> String {
+    use std::io::Read;
+    let mut bytes = [0u8; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    let clock = (std::process::id(), std::time::SystemTime::now());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bytes).update(format!("{clock:?} {read:?}").as_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// Says that the agent is alive until it is dropped.
+struct Beats(JoinHandle<()>);
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl OpenRun {
+    /// Ends its slots; those that hold something finish it first, unless they are told to break it off.
+    async fn close(&mut self, abort: bool) {
+        for slot in self.slots.values() {
+            slot.send(SlotCommand::Close { abort }).await.ok();
+        }
+        self.reports = None;
+    }
+
+    fn over(&mut self) {
+        self.over = true;
+        self.ways.send(Way::Over).ok();
+    }
+
+    async fn close_slot(&mut self, slot: u32, abort: bool) {
+        match self.slots.get(&slot) {
+            Some(commands) if !commands.is_closed() => {
+                commands.send(SlotCommand::Close { abort }).await.ok();
+            }
+            // It has gone before, or was never here: whoever asks waits for the answer.
+            _ => {
+                self.say(slot, v1::fact::Body::SlotClosed(v1::SlotClosed {}))
+                    .await
+            }
+        }
+    }
+
+    /// A fact of a slot that has no task.
+    async fn say(&self, slot: u32, body: v1::fact::Body) {
+        let Some(reports) = &self.reports else { return };
+        let fact = v1::Fact {
+            at_us: now_us(),
+            slot,
+            body: Some(body),
+        };
+        let report = Report {
+            facts: vec![fact],
+            urgent: true,
+        };
+        reports.send(report).await.ok();
+    }
+
+    /// The coordinator has taken this run up again: it hears what it missed, and each slot what stands.
+    async fn resume(&mut self, resume: v1::Resume, stream: &mpsc::Sender<v1::AgentMessage>) {
+        let way = Way::Open {
+            stream: stream.clone(),
+            above: resume.sequence,
+        };
+        self.ways.send(way).ok();
+        for standing in resume.slots {
+            if let Some(slot) = self.slots.get(&standing.slot) {
+                let leases = standing.leases;
+                slot.send(SlotCommand::Keep { leases }).await.ok();
+            }
+        }
+    }
 }
 
 fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
     Some(match body {
-        In::List(list) => (list.slot, SlotCommand::List { kind: list.kind }),
+        In::List(list) => (
+            list.slot,
+            SlotCommand::List {
+                kind: list.kind,
+                ask: list.ask,
+            },
+        ),
         In::Lease(lease) => (lease.slot, SlotCommand::Lease(lease)),
         In::Revoke(revoke) => (revoke.slot, SlotCommand::Revoke(revoke)),
         In::Idle(idle) => (idle.slot, SlotCommand::Idle { ends: idle.ends }),
@@ -160,11 +682,18 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
             finish.slot,
             SlotCommand::Finish {
                 kind: finish.kind,
+                ask: finish.ask,
                 carried: finish.carried,
                 more: finish.more,
             },
         ),
-        In::Welcome(_) | In::Ack(_) | In::OpenRun(_) | In::CloseRun(_) => return None,
+        In::Welcome(_)
+        | In::Ack(_)
+        | In::OpenRun(_)
+        | In::CloseRun(_)
+        | In::CloseSlot(_)
+        | In::Resume(_)
+        | In::Dismiss(_) => return None,
     })
 }
 
@@ -174,29 +703,6 @@ async fn send(stream: &mpsc::Sender<v1::AgentMessage>, body: Out) {
         .send(v1::AgentMessage { body: Some(body) })
         .await
         .ok();
-}
-
-fn hello(config: &AgentConfig) -> v1::Hello {
-    let (min_version, max_version) = VERSIONS;
-    v1::Hello {
-        min_version,
-        max_version,
-        agent: config.name.clone(),
-        incarnation: format!("{}-{}", std::process::id(), now_us()),
-        slots: config.slots,
-        labels: config.labels.clone(),
-        environment: Some(v1::Environment {
-            os: std::env::consts::OS.to_owned(),
-            arch: std::env::consts::ARCH.to_owned(),
-            cpu: cpu_model(),
-            cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-            hostname: hostname(),
-            evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
-        }),
-        capabilities: Vec::new(),
-        last_acked: 0,
-        clock_us: now_us(),
-    }
 }
 
 fn cpu_model() -> String {
@@ -233,111 +739,12 @@ async fn heartbeats(stream: mpsc::Sender<v1::AgentMessage>, every: Duration) {
     }
 }
 
-async fn start(
-    opening: v1::OpenRun,
-    config: &AgentConfig,
-    sockets: &Sockets,
-    sequence: u64,
-    stream: &mpsc::Sender<v1::AgentMessage>,
-) -> OpenRun {
-    let (reports, inbox) = mpsc::channel(REPORT_QUEUE);
-    let forward = tokio::spawn(batch::forward(
-        opening.run.clone(),
-        sequence,
-        inbox,
-        stream.clone(),
-    ));
-    let mut run = OpenRun {
-        run: opening.run.clone(),
-        slots: HashMap::new(),
-        tasks: Vec::new(),
-        forward,
-    };
-    let kinds = opening.kinds.into_iter();
-    let kinds: Result<Vec<Kind>, v1::ProcessRefused> = (0..)
-        .zip(kinds)
-        .map(
-            |(number, suite)| match recognise(&suite.command, &suite.runner) {
-                Ok(framework) => Ok(Kind { framework, suite }),
-                Err(error) => Err(refused(error.to_string(), number)),
-            },
-        )
-        .collect();
-    let kinds = kinds.and_then(|kinds| {
-        if kinds.is_empty() {
-            let message = "the coordinator names nothing to run".to_owned();
-            return Err(refused(message, 0));
-        }
-        Ok(kinds)
-    });
-    match kinds {
-        Ok(kinds) => {
-            let kinds: Arc<[Kind]> = kinds.into();
-            let suites = kinds.iter().map(|kind| &kind.suite);
-            let machine = [("EVENKEEL_RUN_ID".to_owned(), opening.run.clone())];
-            let hooks = Arc::new(Hooks::new(suites, opening.shards.len(), &machine));
-            for shard in opening.shards {
-                let setup = Setup {
-                    slot: shard.slot,
-                    kinds: Arc::clone(&kinds),
-                    hooks: Arc::clone(&hooks),
-                    first: shard.kind.min(kinds.len() as u32 - 1),
-                    identity: Identity {
-                        run: opening.run.clone(),
-                        shard: shard.shard,
-                        slots: opening.slots,
-                        seed: opening.seed,
-                        max_fail: opening.max_fail,
-                        several: opening.several || opening.slots > 1,
-                    },
-                    guard: config.guard.clone(),
-                    cache: config.cache.clone(),
-                    sockets: sockets.0.clone(),
-                };
-                let (commands, inbox) = mpsc::channel(SLOT_QUEUE);
-                run.slots.insert(shard.slot, commands);
-                run.tasks
-                    .push(tokio::spawn(Slot::new(setup, reports.clone()).run(inbox)));
-            }
-        }
-        Err(refused) => {
-            let slot = opening.shards.first().map_or(0, |shard| shard.slot);
-            let fact = v1::Fact {
-                at_us: now_us(),
-                slot,
-                body: Some(v1::fact::Body::ProcessRefused(refused)),
-            };
-            reports
-                .send(Report {
-                    facts: vec![fact],
-                    urgent: true,
-                })
-                .await
-                .ok();
-        }
-    }
-    run
-}
-
 fn refused(message: String, kind: u32) -> v1::ProcessRefused {
     v1::ProcessRefused {
         kind,
         reason: v1::process_refused::Reason::Usage as i32,
         message,
         ..v1::ProcessRefused::default()
-    }
-}
-
-impl OpenRun {
-    /// Ends every slot and waits until their processes are gone and their last facts are on the stream.
-    async fn close(self, abort: bool) -> u64 {
-        for slot in self.slots.values() {
-            slot.send(SlotCommand::Close { abort }).await.ok();
-        }
-        for task in self.tasks {
-            task.await.ok();
-        }
-        self.forward.await.unwrap_or(1)
     }
 }
 

@@ -3,12 +3,13 @@
 use crate::record::Outcome;
 use crate::run::{
     CaseEnded, CaseKey, CaseText, Command, EndCause, Fact, FactBody, Farewell, InFlight,
-    LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal, RefusedReason, RunningCase,
+    LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal, RefusedReason, RunningCase, Show,
 };
 use evenkeel_proto::{ledger as l, suite::Suite, v1};
 use evenkeel_schedule::Micros;
 use v1::coordinator_message::Body as Out;
 use v1::fact::Body as In;
+use v1::watch_event::Body as Watched;
 
 /// A message that the protocol does not allow.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
         In::ProcessEnded(ended) => FactBody::ProcessEnded(process_ended(ended)?),
         In::Listed(listed) => FactBody::Listed {
             kind: listed.kind,
+            ask: listed.ask,
             units: listed
                 .units
                 .into_iter()
@@ -300,6 +302,37 @@ pub(crate) fn level_out(level: Level) -> v1::slot_log::Level {
     }
 }
 
+/// Something that a run shows, as a watcher sees it.
+pub(crate) fn show(show: Show) -> Watched {
+    match show {
+        Show::Failure {
+            id,
+            outcome,
+            shard,
+            duration,
+            text,
+        } => Watched::Failure(v1::Failure {
+            id,
+            outcome: outcome_out(outcome) as i32,
+            shard,
+            duration_us: duration.0,
+            text: Some(case_text_out(text)),
+        }),
+        Show::Printed { id, shard, output } => Watched::Printed(v1::Printed {
+            id,
+            shard,
+            output: output
+                .into_iter()
+                .map(|(name, text)| v1::Output { name, text })
+                .collect(),
+        }),
+        Show::Notice { level, text } => Watched::Notice(v1::Notice {
+            level: level_out(level) as i32,
+            text,
+        }),
+    }
+}
+
 /// A note on record as a watcher sees it.
 pub(crate) fn notice(note: &l::Noted) -> Option<v1::Notice> {
     let levels = [Level::Info, Level::Warning, Level::Error];
@@ -316,6 +349,8 @@ pub(crate) fn notice(note: &l::Noted) -> Option<v1::Notice> {
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
     pub run: String,
+    /// Unique in the store.
+    pub number: u64,
     /// Every kind of process that the run may need.
     pub kinds: Vec<Suite>,
     pub seed: u64,
@@ -327,6 +362,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
     let key = case_key_out;
     let body = match command {
         Command::Open {
+            opening: number,
             slots,
             shards,
             max_fail,
@@ -336,6 +372,8 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
                 .map_or((slots, 0), |(shard, slots)| (slots, shard));
             Out::OpenRun(v1::OpenRun {
                 run: opening.run.clone(),
+                number: opening.number,
+                opening: number,
                 kinds: opening.kinds.clone(),
                 several: slots > 1 || opening.kinds.len() > 1,
                 seed: opening.seed,
@@ -351,7 +389,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
                 max_fail,
             })
         }
-        Command::List { slot, kind } => Out::List(v1::List { slot, kind }),
+        Command::List { slot, kind, ask } => Out::List(v1::List { slot, kind, ask }),
         Command::Lease(LeaseCommand {
             slot,
             lease,
@@ -364,9 +402,13 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
             shared,
             more,
             kind,
+            fresh,
+            last,
             limits,
         }) => Out::Lease(v1::Lease {
             kind,
+            fresh,
+            last,
             timeout_us: limits.timeout.unwrap_or_default().0,
             slow_us: limits.slow.unwrap_or_default().0,
             grace_us: limits.grace.unwrap_or_default().0,
@@ -398,10 +440,12 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
         Command::Finish {
             slot,
             kind,
+            ask,
             carried,
             more,
         } => Out::Finish(v1::Finish {
             kind,
+            ask,
             more,
             slot,
             carried: carried
@@ -409,12 +453,23 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
                 .map(|(shard, carry)| v1::Carried { shard, carry })
                 .collect(),
         }),
+        Command::CloseSlot { slot, abort } => Out::CloseSlot(v1::CloseSlot { slot, abort }),
+        Command::Resume { sequence, slots } => Out::Resume(v1::Resume {
+            sequence,
+            slots: slots
+                .into_iter()
+                .map(|(slot, leases)| v1::Standing { slot, leases })
+                .collect(),
+        }),
         Command::Close { abort } => Out::CloseRun(v1::CloseRun {
             run: opening.run.clone(),
             abort,
         }),
     };
-    v1::CoordinatorMessage { body: Some(body) }
+    v1::CoordinatorMessage {
+        body: Some(body),
+        run: opening.number,
+    }
 }
 
 pub(crate) fn totals(totals: crate::record::Totals) -> v1::Totals {

@@ -20,7 +20,7 @@ pub mod ledger {
 }
 
 /// The range of protocol versions that this build speaks, lowest and highest.
-pub const VERSIONS: (u32, u32) = (1, 1);
+pub const VERSIONS: (u32, u32) = (1, 2);
 
 /// The largest message that either side accepts, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;

@@ -9,13 +9,21 @@ use v1::process_ended::Cause;
 impl Slot {
     pub(super) fn command(&mut self, command: SlotCommand) {
         match command {
-            SlotCommand::List { kind } => self.queue.push_back(Item::List(kind)),
+            // What it was asked before the session was cut it may be asked once more.
+            SlotCommand::List { ask, .. } if ask != 0 && ask == self.list_ask => {}
+            SlotCommand::List { kind, ask } => {
+                self.list_ask = ask;
+                self.queue.push_back(Item::List(kind, ask));
+            }
             SlotCommand::Idle { ends } if ends != self.ends => {}
             SlotCommand::Idle { .. } => self.queue.push_back(Item::Idle),
             SlotCommand::Recycle => self.queue.push_back(Item::Recycle),
             SlotCommand::Conclude => self.conclude(),
+            SlotCommand::Keep { leases } => self.keep(&leases),
+            SlotCommand::Finish { ask, .. } if self.finish_ask == Some(ask) && ask != 0 => {}
             SlotCommand::Finish {
                 kind,
+                ask,
                 carried,
                 more,
             } => {
@@ -24,12 +32,25 @@ impl Slot {
                     carry: one.carry,
                 }));
                 if !more {
+                    self.finish_ask = Some(ask);
                     self.queue.push_back(Item::Finish(kind));
                 }
             }
             // A lease that crossed the news of a process's end on its way is void already.
-            SlotCommand::Lease(lease) if lease.ends != self.ends => {}
-            SlotCommand::Lease(lease) => self.queue.push_back(Item::Lease(lease)),
+            SlotCommand::Lease(lease) if lease.ends != self.ends => {
+                self.last_lease = self.last_lease.max(lease.lease);
+            }
+            SlotCommand::Lease(lease) => {
+                self.last_lease = self.last_lease.max(lease.lease);
+                if lease.fresh {
+                    self.queue.push_back(Item::Recycle);
+                }
+                let last = lease.last;
+                self.queue.push_back(Item::Lease(lease));
+                if last {
+                    self.queue.push_back(Item::Recycle);
+                }
+            }
             SlotCommand::Revoke(revoke) => self.revoke(&revoke),
             SlotCommand::Close { abort } => {
                 self.closing = true;
@@ -62,6 +83,9 @@ impl Slot {
     /// The process comes to its end when what it holds is done; one that is not ready yet has nothing to say.
     pub(super) fn conclude(&mut self) {
         self.concluded = true;
+        if self.queue.iter().any(|item| matches!(item, Item::Conclude)) {
+            return;
+        }
         match &self.live {
             Some(live) if live.hello => self.queue.push_back(Item::Conclude),
             Some(_) => {
@@ -69,6 +93,43 @@ impl Slot {
                 self.kill(Cause::Ended, "it was not needed any more".to_owned());
             }
             None => self.owes_concluded = true,
+        }
+    }
+
+    /// After the session was cut: what does not stand any more is dropped, and what never arrived is given back.
+    pub(super) fn keep(&mut self, leases: &[u64]) {
+        self.queue
+            .retain(|item| !matches!(item, Item::Lease(lease) if !leases.contains(&lease.lease)));
+        let unknown: Vec<u64> = leases
+            .iter()
+            .copied()
+            .filter(|&lease| lease > self.last_lease)
+            .collect();
+        for lease in unknown {
+            self.last_lease = lease;
+            let returned = v1::Returned {
+                lease,
+                generation: 1,
+                cases: Vec::new(),
+                all: true,
+            };
+            self.fact(Body::Returned(returned), true);
+        }
+        let Some(live) = &self.live else { return };
+        let mut held = live.leases.iter().map(|held| held.0.lease);
+        if held.any(|lease| !leases.contains(&lease)) {
+            self.kill(
+                Cause::Ended,
+                "ended by the agent: what it ran is not its own any more".to_owned(),
+            );
+        } else if live.waiting
+            && let Some(held) = live.leases.front()
+        {
+            // Whoever took over may not have heard of it.
+            let waiting = v1::Waiting {
+                lease: held.0.lease,
+            };
+            self.fact(Body::Waiting(waiting), true);
         }
     }
 

@@ -126,6 +126,8 @@ pub(super) struct Live {
     pub(super) waits_since: Option<u64>,
     pub(super) listing: bool,
     pub(super) listed: bool,
+    /// The ask that the listing answers.
+    pub(super) ask: u64,
     /// Names of the units listed so far.
     pub(super) units: HashSet<String>,
     pub(super) bye: bool,
@@ -184,6 +186,7 @@ impl Live {
             waits_since: None,
             listing: false,
             listed: false,
+            ask: 0,
             units: HashSet::new(),
             bye: false,
             running: None,
@@ -196,11 +199,16 @@ impl Live {
         op_line(op, &mut self.outgoing);
     }
 
-    pub(super) fn list(&mut self) {
-        if !self.listing {
-            self.listing = true;
-            self.send(&Op::List);
-        }
+    pub(super) fn is_listing(&self) -> bool {
+        self.listing && !self.listed
+    }
+
+    pub(super) fn list(&mut self, ask: u64) {
+        self.listing = true;
+        self.listed = false;
+        self.ask = ask;
+        self.units.clear();
+        self.send(&Op::List);
     }
 
     pub(super) fn idle(&mut self) {
@@ -345,9 +353,10 @@ impl Live {
         self.farewell.take()
     }
 
-    /// False where the process does not hold the lease any more.
+    /// False where the process does not hold the lease any more, or has heard of this already.
     pub(super) fn raise_generation(&mut self, lease: u64, generation: u32) -> bool {
         let held = self.leases.iter_mut().find(|held| held.0.lease == lease);
+        let held = held.filter(|held| held.0.generation < generation);
         held.map(|held| held.0.generation = generation).is_some()
     }
 

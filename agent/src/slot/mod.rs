@@ -36,6 +36,7 @@ use v1::process_ended::Cause;
 pub(crate) enum SlotCommand {
     List {
         kind: u32,
+        ask: u64,
     },
     Lease(v1::Lease),
     Revoke(v1::Revoke),
@@ -44,8 +45,13 @@ pub(crate) enum SlotCommand {
     },
     Recycle,
     Conclude,
+    /// After the session was cut: of what the slot was given just these leases stand.
+    Keep {
+        leases: Vec<u64>,
+    },
     Finish {
         kind: u32,
+        ask: u64,
         carried: Vec<v1::Carried>,
         more: bool,
     },
@@ -57,6 +63,8 @@ pub(crate) enum SlotCommand {
 /// What a slot needs to know to start processes.
 pub(crate) struct Setup {
     pub slot: u32,
+    /// The run's number.
+    pub run: u64,
     /// Every kind of process that it may have to start, and the first.
     pub kinds: Arc<[Kind]>,
     pub first: u32,
@@ -89,7 +97,7 @@ const LOADING: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_millis(250);
 
 enum Item {
-    List(u32),
+    List(u32, u64),
     Lease(v1::Lease),
     Idle,
     Recycle,
@@ -101,7 +109,7 @@ impl Item {
     /// The kind of process that it needs, if it needs a certain one.
     fn kind(&self) -> Option<u32> {
         match self {
-            Item::List(kind) | Item::Finish(kind) => Some(*kind),
+            Item::List(kind, _) | Item::Finish(kind) => Some(*kind),
             Item::Lease(lease) => Some(lease.kind),
             Item::Idle | Item::Recycle | Item::Conclude => None,
         }
@@ -124,6 +132,11 @@ pub(crate) struct Slot {
     concluded: bool,
     /// What that one needs, as far as it has come.
     carried: Vec<Carried>,
+    /// The last asks that it took: for a listing, and for the conclusion of the run.
+    list_ask: u64,
+    finish_ask: Option<u64>,
+    /// The highest lease that it was given.
+    last_lease: u64,
     closing: bool,
     set_ups: SetUps,
     /// It owes the answer that it is concluded, which goes behind its tear-down.
@@ -154,6 +167,9 @@ impl Slot {
             ends: 0,
             concluded: false,
             carried: Vec::new(),
+            list_ask: 0,
+            finish_ask: None,
+            last_lease: 0,
             closing: false,
             set_ups: SetUps::default(),
             owes_concluded: false,
@@ -281,8 +297,10 @@ impl Slot {
                     live.conclude_run(std::mem::take(&mut self.carried));
                     self.queue.pop_front();
                 }
-                Some(Item::List(_)) => {
-                    live.list();
+                // One listing after the other: what an earlier ask brings is nobody's any more.
+                Some(Item::List(..)) if live.is_listing() => break,
+                Some(&Item::List(_, ask)) => {
+                    live.list(ask);
                     self.queue.pop_front();
                 }
                 Some(Item::Idle) => {

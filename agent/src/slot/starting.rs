@@ -58,7 +58,7 @@ impl Slot {
         let Kind { framework, suite } = &setup.kinds[self.kind as usize];
         let socket = setup
             .sockets
-            .join(format!("{}-{}", setup.slot, self.incarnation));
+            .join(format!("{}-{}-{}", setup.run, setup.identity.shard, self.incarnation));
         let role = if self.concluded {
             Role::Finish
         } else {

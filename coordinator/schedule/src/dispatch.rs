@@ -295,6 +295,21 @@ impl Dispatcher {
         self.waiting > 0
     }
 
+    /// How many units nobody has.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Takes in, without having handed it out, that a slot holds a unit: behind what it holds already.
+    pub fn holds(&mut self, slot: u32, unit: u32, weight: Weight, needs: &Needs) {
+        self.add(unit, weight, needs);
+        let queue = self.weights[&unit].1;
+        self.take(queue, (weight.order, Reverse(unit)));
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.queued.push_back(unit);
+        }
+    }
+
     /// Whether something waits that needs this kind of process, whoever may run it now.
     pub fn is_waiting_for(&self, kind: u32) -> bool {
         let mut queues = self.queues.iter();

@@ -126,6 +126,7 @@ impl TextRef {
 
 #[derive(Clone, Debug)]
 pub struct Attempt {
+    /// The lower half of the lease's number.
     pub lease: u32,
     pub outcome: Outcome,
     pub started: Micros,
@@ -166,12 +167,9 @@ pub struct Case {
     later: Vec<Attempt>,
 }
 
-/// Leases are counted from 1 and a run has fewer than 2^32 of them.
-pub(super) fn owner(lease: u64) -> Result<u32, ApplyError> {
-    u32::try_from(lease).map_err(|_| ApplyError::Unknown {
-        what: "lease",
-        number: lease,
-    })
+/// A lease by the lower half of its number: they are counted from 1, and a run has fewer than 2^32 of them.
+pub(super) fn owner(lease: u64) -> u32 {
+    lease as u32
 }
 
 impl Case {
@@ -205,7 +203,7 @@ impl Case {
     pub(super) fn attempt(&mut self, attempt: &l::Attempt) -> Result<(), ApplyError> {
         let outcome = Outcome::from_ledger(attempt.outcome)?;
         let attempt = Attempt {
-            lease: owner(attempt.lease)?,
+            lease: owner(attempt.lease),
             outcome,
             started: Micros(attempt.started_us),
             ended: Micros(attempt.ended_us),
@@ -244,7 +242,7 @@ impl Case {
     }
 
     pub fn is_owned_by(&self, lease: u64) -> bool {
-        self.owner != 0 && u64::from(self.owner) == lease
+        self.owner != 0 && self.owner == owner(lease)
     }
 
     pub fn is_owned(&self) -> bool {

@@ -13,7 +13,7 @@ pub use summary::{Longest, Schedule, ShardSummary, Totals};
 use evenkeel_proto::{ledger as l, suite::Suite};
 use evenkeel_schedule::Micros;
 use l::entry::Body;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An entry that does not fit the record it is applied to.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,10 @@ pub struct Agent {
     pub name: String,
     pub incarnation: String,
     pub environment_class: String,
+    /// What it told is taken in up to here.
+    pub sequence: u64,
+    /// How often the run had been recovered when it joined.
+    pub term: u32,
     pub gone: Option<l::AgentGone>,
 }
 
@@ -42,6 +46,12 @@ pub struct Shard {
     pub processes: Vec<Process>,
     /// Leases in the order in which they were given.
     pub leases: Vec<u64>,
+    /// Unplanned ends of its processes.
+    pub ends: u32,
+    /// Suites that it could not be set up for.
+    pub unable: Vec<u32>,
+    /// It runs nothing more.
+    pub closed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +79,10 @@ pub struct Lease {
     pub unit: u32,
     pub shard: u32,
     pub generation: u32,
+    /// The first position that it was to give back when it was last asked.
+    pub revoked: Option<u32>,
+    /// How often the run had been recovered when it was given.
+    pub term: u32,
     /// The lease is for this case only.
     pub alone: Option<u32>,
     /// Just these cases of the unit, by number; empty where it has all that no other lease has.
@@ -116,10 +130,16 @@ pub struct Record {
     pub agents: Vec<Agent>,
     pub shards: Vec<Shard>,
     pub units: Vec<Unit>,
-    /// Lease n is at n − 1.
+    /// In the order in which they were given; see [`Record::lease`].
     pub leases: Vec<Lease>,
+    /// How often the run has been recovered.
+    pub term: u32,
     pub planned: Option<l::Planned>,
     pub listed: bool,
+    /// Suites whose listing is on record to its end.
+    pub listed_suites: BTreeSet<u32>,
+    /// What processes left for those that conclude the run: shard, suite, and what it is.
+    pub carried: Vec<l::Carried>,
     pub notes: Vec<l::Noted>,
     pub stopped: Option<l::Stopped>,
     /// Why the framework fails the run although no test did.
@@ -181,20 +201,32 @@ impl Record {
         names.collect::<Vec<&str>>().join(", ")
     }
 
+    /// A lease by its number: the lower half counts the run's leases, from 1, the upper half how often the run had been recovered
+    /// before. So what was given and not recorded before a crash is never taken for what is given after it.
     pub fn lease(&self, lease: u64) -> Option<&Lease> {
-        self.leases
-            .get(usize::try_from(lease).ok()?.checked_sub(1)?)
+        let found = self.lease_at(lease as u32);
+        found.filter(|found| u64::from(found.term) == lease >> 32)
+    }
+
+    /// A lease by the lower half of its number.
+    pub fn lease_at(&self, number: u32) -> Option<&Lease> {
+        self.leases.get((number as usize).checked_sub(1)?)
+    }
+
+    /// The number of the lease that is given next.
+    pub fn next_lease(&self) -> u64 {
+        u64::from(self.term) << 32 | (self.leases.len() as u64 + 1)
     }
 
     fn lease_mut(&mut self, lease: u64) -> Result<&mut Lease, ApplyError> {
-        usize::try_from(lease)
-            .ok()
-            .and_then(|lease| lease.checked_sub(1))
-            .and_then(|index| self.leases.get_mut(index))
-            .ok_or(ApplyError::Unknown {
-                what: "lease",
-                number: lease,
-            })
+        let unknown = ApplyError::Unknown {
+            what: "lease",
+            number: lease,
+        };
+        if self.lease(lease).is_none() {
+            return Err(unknown);
+        }
+        self.leases.get_mut(lease as u32 as usize - 1).ok_or(unknown)
     }
 
     fn unit_mut(&mut self, unit: u32) -> Result<&mut Unit, ApplyError> {
@@ -227,7 +259,20 @@ impl Record {
 
     pub fn apply_batch(&mut self, batch: &l::Batch) -> Result<(), ApplyError> {
         self.latest = Micros(batch.at_us);
-        batch.entries.iter().try_for_each(|entry| self.apply(entry))
+        batch
+            .entries
+            .iter()
+            .try_for_each(|entry| self.apply(entry))?;
+        if let Some(taken) = &batch.taken {
+            let agent = self.agents.get_mut(taken.agent as usize);
+            agent
+                .ok_or(ApplyError::Unknown {
+                    what: "agent",
+                    number: taken.agent.into(),
+                })?
+                .sequence = taken.sequence;
+        }
+        Ok(())
     }
 
     pub fn apply(&mut self, entry: &l::Entry) -> Result<(), ApplyError> {
@@ -237,6 +282,8 @@ impl Record {
                 name: joined.name.clone(),
                 incarnation: joined.incarnation.clone(),
                 environment_class: joined.environment_class.clone(),
+                sequence: 0,
+                term: self.term,
                 gone: None,
             }),
             Body::ShardOpened(opened) => self.shards.push(Shard {
@@ -244,7 +291,19 @@ impl Record {
                 slot: opened.slot,
                 processes: Vec::new(),
                 leases: Vec::new(),
+                ends: 0,
+                unable: Vec::new(),
+                closed: false,
             }),
+            Body::ShardClosed(closed) => self.shard_mut(closed.shard)?.closed = true,
+            Body::Unable(unable) => {
+                self.check_suite(unable.suite)?;
+                let shard = self.shard_mut(unable.shard)?;
+                shard.unable.push(unable.suite);
+                shard.ends += 1;
+            }
+            Body::Recovered(_) => self.term += 1,
+            Body::Carried(carried) => self.carried.push(carried.clone()),
             Body::ProcessStarted(started) => {
                 self.check_suite(started.suite)?;
                 let process = Process {
@@ -266,11 +325,14 @@ impl Record {
                     settled: None,
                 }));
                 self.listed = !listed.more;
+                self.listed_suites.extend(listed.whole);
             }
             Body::Planned(planned) => self.planned = Some(planned.clone()),
             Body::Leased(leased) => self.apply_leased(leased)?,
             Body::Revoked(revoked) => {
-                self.lease_mut(revoked.lease)?.generation = revoked.generation
+                let lease = self.lease_mut(revoked.lease)?;
+                lease.generation = revoked.generation;
+                lease.revoked = Some(revoked.from);
             }
             Body::UnitBegun(begun) => {
                 self.lease_mut(begun.lease)?.begun = Some(Begun {
@@ -282,8 +344,12 @@ impl Record {
             Body::Attempt(attempt) => self.apply_attempt(attempt)?,
             Body::LeaseEnded(ended) => self.apply_lease_ended(ended)?,
             Body::ProcessEnded(ended) => {
-                let process = self.shard_mut(ended.shard)?.processes.iter_mut().rev();
-                for process in process
+                let shard = self.shard_mut(ended.shard)?;
+                shard.ends += u32::from(ended.unplanned);
+                for process in shard
+                    .processes
+                    .iter_mut()
+                    .rev()
                     .filter(|process| process.started.incarnation == ended.incarnation)
                     .take(1)
                 {
@@ -324,8 +390,7 @@ impl Record {
     }
 
     fn apply_leased(&mut self, leased: &l::Leased) -> Result<(), ApplyError> {
-        let next = self.leases.len() as u64 + 1;
-        if leased.lease != next {
+        if leased.lease != self.next_lease() {
             return Err(ApplyError::Unknown {
                 what: "lease",
                 number: leased.lease,
@@ -337,6 +402,8 @@ impl Record {
             unit: leased.unit,
             shard: leased.shard,
             generation: leased.generation,
+            revoked: None,
+            term: self.term,
             alone: leased.alone,
             named: leased.named.as_slice().into(),
             expected: Micros(leased.expected_us.into()),
@@ -353,7 +420,7 @@ impl Record {
             number: declared.lease,
         })?;
         let unit_number = lease.unit;
-        let owner = case::owner(declared.lease)?;
+        let owner = case::owner(declared.lease);
         let unit = self.unit_mut(unit_number)?;
         unit.declared = true;
         let first_new = unit.cases.len() as u32;
@@ -396,7 +463,7 @@ impl Record {
                 value: error.0.into(),
             }
         })?;
-        let owner = case::owner(ended.lease)?;
+        let owner = case::owner(ended.lease);
         let lease = self.lease_mut(ended.lease)?;
         lease.ended = Some(Ended {
             reason,
@@ -419,7 +486,7 @@ impl Record {
     }
 
     fn apply_returned(&mut self, returned: &l::Returned) -> Result<(), ApplyError> {
-        let owner = case::owner(returned.lease)?;
+        let owner = case::owner(returned.lease);
         let unit = self.lease_mut(returned.lease)?.unit;
         let unit = self.unit_mut(unit)?;
         for number in &returned.cases {

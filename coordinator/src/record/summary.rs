@@ -240,7 +240,7 @@ impl Record {
         for case in self.units.iter().flat_map(|unit| &unit.cases) {
             let Some(lease) = case
                 .last_attempt()
-                .and_then(|attempt| self.lease(attempt.lease.into()))
+                .and_then(|attempt| self.lease_at(attempt.lease))
             else {
                 continue;
             };
@@ -254,6 +254,6 @@ impl Record {
     /// The shard that a case's deciding attempt ran on.
     pub fn shard_of(&self, case: &super::Case) -> Option<u32> {
         let attempt = case.last_attempt()?;
-        self.lease(attempt.lease.into()).map(|lease| lease.shard)
+        self.lease_at(attempt.lease).map(|lease| lease.shard)
     }
 }

@@ -13,7 +13,7 @@ const CASES_OF_A_WARNING: usize = 10;
 
 impl Run {
     pub(super) fn is_concluding(&self) -> bool {
-        matches!(self.phase, Phase::Concluding | Phase::Finishing(_))
+        matches!(self.phase, Phase::Concluding | Phase::Finishing { .. })
     }
 
     /// Everything has been run. The verdict follows at once, unless the framework wants to be heard.
@@ -35,7 +35,7 @@ impl Run {
         self.phase = Phase::Concluding;
         for shard in 0..self.shards.len() as u32 {
             let state = &mut self.shards[shard as usize];
-            if !state.gone {
+            if !state.gone && !state.leaving {
                 state.concluding = true;
                 let slot = self.record.shards[shard as usize].slot;
                 self.send_to_shard(shard, Command::Conclude { slot });
@@ -58,8 +58,9 @@ impl Run {
             return;
         };
         self.suites[suite].finished = true;
-        let kind = suite as u32;
-        let Some(shard) = self.shards.iter().position(|shard| !shard.gone) else {
+        let mut shards = (0..).zip(&self.shards);
+        let able = shards.find(|(shard, state)| !state.gone && self.is_reachable(*shard));
+        let Some(shard) = able.map(|(shard, _)| shard) else {
             self.unconcluded = true;
             self.note(
                 Level::Error,
@@ -68,37 +69,43 @@ impl Run {
             self.close(now);
             return;
         };
+        let (suite, ask) = (suite as u32, self.next_ask());
+        self.phase = Phase::Finishing { shard, suite, ask };
+        self.shards[shard as usize].concluding = true;
+        self.send_finish(shard, suite, ask);
+    }
+
+    /// Numbers what is asked of slots, so that the answer to an ask before a recovery is not taken for another's.
+    pub(super) fn next_ask(&mut self) -> u64 {
+        self.asks += 1;
+        u64::from(self.record.term) << 32 | self.asks
+    }
+
+    /// Hands what processes left for it to the one that concludes the run for a suite, in pieces.
+    pub(super) fn send_finish(&mut self, shard: u32, suite: u32, ask: u64) {
         let mut chunks: Vec<Vec<(u32, String)>> = vec![Vec::new()];
         let mut size = 0;
-        for (number, state) in (0..).zip(&mut self.shards) {
-            let carried = state.carried.extract_if(.., |(suite, _)| *suite == kind);
-            for (_, carry) in carried {
-                size += carry.len();
-                if size > CARRIED_AT_ONCE {
-                    chunks.push(Vec::new());
-                    size = carry.len();
-                }
-                chunks
-                    .last_mut()
-                    .expect("there is one")
-                    .push((number, carry));
+        let own = self.record.carried.iter();
+        for carried in own.filter(|carried| carried.suite == suite) {
+            size += carried.carry.len();
+            if size > CARRIED_AT_ONCE {
+                chunks.push(Vec::new());
+                size = carried.carry.len();
             }
+            let chunk = chunks.last_mut().expect("there is one");
+            chunk.push((carried.shard, carried.carry.clone()));
         }
-        self.phase = Phase::Finishing(shard as u32);
-        self.shards[shard].concluding = true;
-        let slot = self.record.shards[shard].slot;
+        let slot = self.record.shards[shard as usize].slot;
         let last = chunks.len() - 1;
         for (number, carried) in chunks.into_iter().enumerate() {
-            let more = number < last;
-            self.send_to_shard(
-                shard as u32,
-                Command::Finish {
-                    slot,
-                    kind,
-                    carried,
-                    more,
-                },
-            );
+            let command = Command::Finish {
+                slot,
+                kind: suite,
+                ask,
+                carried,
+                more: number < last,
+            };
+            self.send_to_shard(shard, command);
         }
     }
 
@@ -106,8 +113,7 @@ impl Run {
     pub(super) fn take_farewell(&mut self, shard: u32, ended: &ProcessEnded) {
         let suite = self.rules.suite_of(ended.kind).unwrap_or_default();
         let finish = self.suites[suite as usize].finish;
-        let state = &mut self.shards[shard as usize];
-        let awaited = state.concluding;
+        let awaited = self.shards[shard as usize].concluding;
         let lost = match ended.cause {
             EndCause::Finished | EndCause::Ended => false,
             EndCause::Died
@@ -117,11 +123,11 @@ impl Run {
         };
         if lost && ended.farewell.is_none() && finish {
             // Whoever concludes the run has to know that it has not heard of everything.
-            state.carried.push((suite, String::new()));
+            self.carry(shard, suite, "");
         }
         if let Some(farewell) = &ended.farewell {
             if !farewell.carry.is_empty() {
-                state.carried.push((suite, farewell.carry.clone()));
+                self.carry(shard, suite, &farewell.carry);
             }
             for (message, detail) in &farewell.failed {
                 self.object(shard, message, detail);
@@ -152,6 +158,14 @@ impl Run {
         }
     }
 
+    fn carry(&mut self, shard: u32, suite: u32, carry: &str) {
+        self.append(Body::Carried(l::Carried {
+            shard,
+            suite,
+            carry: carry.to_owned(),
+        }));
+    }
+
     pub(super) fn object(&mut self, shard: u32, message: &str, detail: &str) {
         let known = &self.record.objections;
         if known.iter().any(|objection| objection.message == message) {
@@ -166,7 +180,7 @@ impl Run {
 
     /// A process was lost after its last test. Its tests stand; a run that could not be concluded as a whole does not.
     pub(super) fn miss_farewell(&mut self, shard: u32, why: &str) {
-        self.unconcluded |= matches!(self.phase, Phase::Finishing(_));
+        self.unconcluded |= matches!(self.phase, Phase::Finishing { .. });
         let text = format!(
             "slot {} was lost after its last test ({why}): what its framework would have said at its end is not known",
             shard + 1

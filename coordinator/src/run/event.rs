@@ -11,7 +11,14 @@ pub struct AgentId(pub u64);
 pub enum Event {
     /// What earlier runs tell. The plan waits for it.
     History(super::History),
+    /// Slots of an agent serve the run from now on; it may have some already.
     AgentJoined(AgentJoined),
+    /// The connection to an agent is gone. What it holds stands until it is back or gone.
+    AgentCut {
+        agent: AgentId,
+    },
+    /// An agent that was cut off, or that an earlier coordinator knew, is here again.
+    AgentBack(AgentBack),
     /// The agent said goodbye, or nothing was heard of it for too long.
     AgentGone {
         agent: AgentId,
@@ -20,9 +27,25 @@ pub enum Event {
     },
     Facts {
         agent: AgentId,
+        /// Under which it told them, as [`Command::Open`] gave it; 0 from agents that know of none.
+        opening: u64,
         first_sequence: u64,
         sent_at: Micros,
         facts: Vec<Fact>,
+    },
+    /// These slots of an agent are wanted elsewhere; all of them where the agent leaves. What runs may finish its case.
+    Release {
+        agent: AgentId,
+        slots: Vec<u32>,
+    },
+    /// So many slots of this agent are wanted elsewhere: the run says which.
+    Spare {
+        agent: AgentId,
+        count: u32,
+    },
+    /// Whether any agent is there that could serve the run.
+    Matching {
+        any: bool,
     },
     /// Everything appended before the effect [`Effect::CallWhenStored`] is durable.
     Stored,
@@ -42,8 +65,21 @@ pub struct AgentJoined {
     pub name: String,
     pub incarnation: String,
     pub environment_class: String,
-    pub slots: u32,
+    /// The agent's own slots, from 0, that are the run's from now on.
+    pub slots: Vec<u32>,
     /// The agent's clock as it said hello.
+    pub clock: Micros,
+}
+
+#[derive(Clone, Debug)]
+pub struct AgentBack {
+    /// Its number from now on.
+    pub agent: AgentId,
+    pub incarnation: String,
+    /// As [`Command::Open`] gave it.
+    pub opening: u64,
+    /// The slots that it has open for this run.
+    pub slots: Vec<u32>,
     pub clock: Micros,
 }
 
@@ -60,9 +96,10 @@ pub enum FactBody {
     ProcessStarted(ProcessStarted),
     ProcessRefused(Refusal),
     ProcessEnded(ProcessEnded),
-    /// Of the suite whose kind of process this is.
+    /// Of the suite whose kind of process this is, as it was asked.
     Listed {
         kind: u32,
+        ask: u64,
         units: Vec<l::Unit>,
         more: bool,
     },
@@ -272,8 +309,19 @@ pub enum Effect {
         agent: AgentId,
         command: Command,
     },
-    /// For those who watch; not recorded by itself.
+    /// For those who watch, once everything appended before is durable; not recorded by itself.
     Show(Show),
+    /// An agent told what cannot be: its session is ended, and it may begin another.
+    Cut {
+        agent: AgentId,
+        reason: String,
+    },
+    /// A slot is not the run's any more. `unfit`: the run does not want it, or another one of its agent, again.
+    Free {
+        agent: AgentId,
+        slot: u32,
+        unfit: bool,
+    },
     /// The verdict is in the ledger. Once it is durable, write the reports and tell those who wait.
     Close,
 }
@@ -304,6 +352,8 @@ pub enum Show {
 pub enum Command {
     /// Start the slots: of each its number, its shard, and the kind of its first process.
     Open {
+        /// Names what the agent has of the run, from its joining to its end.
+        opening: u64,
         slots: u32,
         shards: Vec<(u32, u32, u32)>,
         /// How many failures end the run, if that is known already.
@@ -312,6 +362,8 @@ pub enum Command {
     List {
         slot: u32,
         kind: u32,
+        /// An ask that came before is not answered twice.
+        ask: u64,
     },
     Lease(LeaseCommand),
     Revoke {
@@ -336,8 +388,20 @@ pub enum Command {
     Finish {
         slot: u32,
         kind: u32,
+        /// An ask that came before is not answered twice.
+        ask: u64,
         carried: Vec<(u32, String)>,
         more: bool,
+    },
+    /// The slot is not the run's any more when it has ended what it holds.
+    CloseSlot {
+        slot: u32,
+        abort: bool,
+    },
+    /// What the agent told is taken in up to here; the rest is to be told again. Of each slot the leases that stand.
+    Resume {
+        sequence: u64,
+        slots: Vec<(u32, Vec<u64>)>,
     },
     Close {
         abort: bool,
@@ -363,6 +427,9 @@ pub struct LeaseCommand {
     pub more: bool,
     /// Of the process that runs it; a slot that has another one ends that first.
     pub kind: u32,
+    /// In a process that has run nothing before, and one that runs nothing behind it.
+    pub fresh: bool,
+    pub last: bool,
     pub limits: super::Limits,
 }
 

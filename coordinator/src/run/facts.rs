@@ -1,9 +1,8 @@
 //! Taking in what agents report.
 
 use super::{
-    AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
-    Level, Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState,
-    Show, SuiteHistory,
+    AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody, Level,
+    Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState, Show,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -11,187 +10,90 @@ use l::entry::Body;
 use std::collections::{BTreeSet, HashMap};
 
 impl Run {
-    pub(super) fn agent_joined(&mut self, now: Micros, joined: AgentJoined) {
-        if self.is_closed() {
-            self.effects.push(Effect::Send {
-                agent: joined.agent,
-                command: Command::Close { abort: false },
-            });
-            return;
-        }
-        self.without_agents = None;
-        let agent = self.agents.len() as u32;
-        self.agents.push(AgentState {
-            id: joined.agent,
-            connected: true,
-            sequence: 0,
-            offset: now.0 as i64 - joined.clock.0 as i64,
-        });
-        self.append(Body::AgentJoined(l::AgentJoined {
-            agent,
-            name: joined.name,
-            incarnation: joined.incarnation,
-            environment_class: joined.environment_class,
-        }));
-        let slots = if self.settings.script.is_some() {
-            joined.slots.min(1)
-        } else {
-            joined.slots
-        };
-        for slot in 0..slots {
-            let shard = self.shards.len() as u32;
-            self.append(Body::ShardOpened(l::ShardOpened { shard, agent, slot }));
-            self.shards.push(ShardState::default());
-            self.dispatcher.expect(shard, 0);
-            self.script_position.push((0, 0));
-        }
-        if self.suites.len() > 1 && self.history.is_none() {
-            self.unopened.push(agent);
-        } else {
-            self.open_slots(agent);
-        }
-    }
-
-    /// Has an agent start its slots, each with the kind of process that is going to be needed.
-    pub(super) fn open_slots(&mut self, agent: u32) {
-        let own: Vec<u32> = (0..)
-            .zip(&self.record.shards)
-            .filter(|(_, shard)| shard.agent == agent)
-            .map(|(number, _)| number)
-            .collect();
-        let mut shards = Vec::new();
-        for shard in own {
-            let kind = self.first_kind(shard);
-            self.shards[shard as usize].kind = kind;
-            self.dispatcher.turn(shard, kind);
-            shards.push((self.record.shards[shard as usize].slot, shard, kind));
-        }
-        let slots = self.shards.iter().filter(|shard| !shard.gone).count() as u32;
-        let AgentState { id, connected, .. } = self.agents[agent as usize];
-        if connected {
-            self.effects.push(Effect::Send {
-                agent: id,
-                command: Command::Open {
-                    slots,
-                    shards,
-                    max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
-                },
-            });
-        }
-    }
-
-    /// Each suite needs somebody who lists it. Then slots go where the history knows of most for each of them.
-    fn first_kind(&self, shard: u32) -> u32 {
-        let suites = self.suites.len() as u32;
-        if let Some(process) = self.script_start(shard) {
-            return process;
-        }
-        if shard < suites {
-            return shard;
-        }
-        let known = self.history.as_ref().map_or(&[][..], |known| &known.suites);
-        let work: Vec<Micros> = known.iter().map(SuiteHistory::work).collect();
-        if work.iter().all(|work| *work == Micros::ZERO) {
-            return shard % suites;
-        }
-        let share = |suite: u32| {
-            let before = self.shards[..shard as usize].iter();
-            let have = before.filter(|shard| shard.kind == suite).count() as u64;
-            let work = work.get(suite as usize).copied().unwrap_or_default();
-            (work.0 / have.max(1), std::cmp::Reverse(suite))
-        };
-        (0..suites).max_by_key(|&suite| share(suite)).unwrap_or(0)
-    }
-
-    pub(super) fn agent_gone(&mut self, now: Micros, id: AgentId, reason: &str, lost: bool) {
-        let Some(agent) = self
-            .agents
-            .iter()
-            .position(|agent| agent.id == id && agent.connected)
-        else {
-            return;
-        };
-        self.agents[agent].connected = false;
-        if self.is_closed() {
-            return;
-        }
-        self.append(Body::AgentGone(l::AgentGone {
-            agent: agent as u32,
-            reason: reason.to_owned(),
-            lost,
-        }));
-        let name = self.record.agents[agent].name.clone();
-        for shard in 0..self.shards.len() as u32 {
-            if self.record.shards[shard as usize].agent == agent as u32
-                && !self.shards[shard as usize].gone
-            {
-                self.shard_gone(now, shard);
-            }
-        }
-        if lost {
-            self.note(
-                Level::Warning,
-                &format!("agent {name} is lost ({reason}); what it held goes elsewhere"),
-            );
-        }
-        if !self.agents.iter().any(|agent| agent.connected) {
-            if self.settings.closed_shop || self.record.stopped.is_some() {
-                self.give_up("no agent is left");
-            } else {
-                self.without_agents = Some(now);
-                self.note(
-                    Level::Warning,
-                    "no agent is left; waiting up to 60 s for another",
-                );
-            }
-        }
-    }
-
     pub(super) fn facts(
         &mut self,
         now: Micros,
-        id: AgentId,
+        (id, opening): (AgentId, u64),
         first_sequence: u64,
         sent_at: Micros,
         facts: Vec<Fact>,
     ) {
-        let Some(agent) = self
-            .agents
-            .iter()
-            .position(|agent| agent.id == id && agent.connected)
-        else {
+        // Its own, and told by itself.
+        let agent = match opening {
+            0 => self.by_id.get(&id).copied(),
+            opening => (opening as u32).checked_sub(1),
+        };
+        let named = |state: &AgentState| state.id == id && (opening == 0 || state.opening == opening);
+        let known = agent.filter(|&agent| self.agents.get(agent as usize).is_some_and(named));
+        let Some(agent) = known else {
             return;
         };
-        let state = &mut self.agents[agent];
+        let state = &mut self.agents[agent as usize];
+        if first_sequence > state.sequence.saturating_add(1) && opening != 0 {
+            let reason = format!(
+                "facts {} to {} of the run are missing",
+                state.sequence + 1,
+                first_sequence - 1
+            );
+            self.effects.push(Effect::Cut { agent: id, reason });
+            return;
+        }
         state.offset = state.offset.min(now.0 as i64 - sent_at.0 as i64);
         let seen = state.sequence;
-        let last = first_sequence + facts.len() as u64 - u64::from(!facts.is_empty());
+        let last = first_sequence.saturating_add(facts.len() as u64 - u64::from(!facts.is_empty()));
         for (sequence, fact) in (first_sequence..).zip(facts) {
             if sequence > seen && !self.is_closed() {
-                self.fact(now, agent, fact);
+                self.taken = Some(l::Taken { agent, sequence });
+                self.fact(now, agent as usize, fact);
             }
         }
-        self.agents[agent].sequence = seen.max(last);
+        let sequence = seen.max(last);
+        self.agents[agent as usize].sequence = sequence;
+        self.taken = Some(l::Taken { agent, sequence });
         self.flush_entries(now);
+        self.taken = None;
+        if self.suites.iter().any(|suite| !suite.listing.is_empty()) {
+            // A listing that waits for the history is nowhere but here.
+            self.agents[agent as usize].unacknowledged = Some(sequence);
+            return;
+        }
         self.effects.push(Effect::Ack {
             agent: id,
-            sequence: last,
+            sequence,
         });
     }
 
+    /// Acknowledges what had to wait for a listing to be on record.
+    pub(super) fn acknowledge_listings(&mut self) {
+        for agent in &mut self.agents {
+            if let Some(sequence) = agent.unacknowledged.take() {
+                self.effects.push(Effect::Ack {
+                    agent: agent.id,
+                    sequence,
+                });
+            }
+        }
+    }
+
     fn fact(&mut self, now: Micros, agent: usize, fact: Fact) {
-        let mut shards = self.record.shards.iter();
-        let shard =
-            shards.position(|shard| shard.agent as usize == agent && shard.slot == fact.slot);
-        let Some(shard) = shard.map(|shard| shard as u32) else {
+        let Some(&shard) = self.by_slot.get(&(agent as u32, fact.slot)) else {
             return;
         };
         let at = self.run_time(agent, fact.at, now);
+        let heard = matches!(fact.body, FactBody::CaseEnded(_) | FactBody::SlotClosed);
+        if self.shards[shard as usize].gone && !heard {
+            return;
+        }
         match fact.body {
             FactBody::ProcessStarted(started) => self.process_started(shard, at, started),
             FactBody::ProcessRefused(refusal) => self.refuse(now, shard, &refusal),
             FactBody::ProcessEnded(ended) => self.process_ended(now, shard, agent, at, ended),
-            FactBody::Listed { kind, units, more } => self.listed(now, shard, kind, units, more),
+            FactBody::Listed {
+                kind,
+                ask,
+                units,
+                more,
+            } => self.listed(now, shard, kind, ask, units, more),
             FactBody::UnitBegun { lease } => self.unit_begun(shard, lease, at),
             FactBody::Declared {
                 lease,
@@ -242,11 +144,7 @@ impl Run {
             })),
             FactBody::Log { level, text } => self.note_once(level, &text),
             FactBody::Concluded => self.shards[shard as usize].concluding = false,
-            FactBody::SlotClosed => {
-                if !self.shards[shard as usize].gone {
-                    self.shard_gone(now, shard);
-                }
-            }
+            FactBody::SlotClosed => self.slot_closed(now, shard),
         }
     }
 
@@ -281,6 +179,11 @@ impl Run {
             language: started.language,
             at_us: at.0,
             junit: started.junit,
+            bundles: started.bundles,
+            closing: started.closing,
+            finish: started.finish,
+            show_output: started.show_output,
+            took_us: started.took.0,
             max_fail: started.max_fail,
             durations: started.durations,
             durations_min_us: started.durations_min.0,
@@ -334,7 +237,7 @@ impl Run {
                 &format!("slot {} is given up: {message}", shard + 1),
             );
             if !self.shards[shard as usize].gone {
-                self.shard_gone(now, shard);
+                self.shard_gone(now, shard, false);
             }
             return;
         }
@@ -357,6 +260,7 @@ impl Run {
         self.dispatcher.clear(shard);
         self.give_back_all(shard, now);
         self.miss_listing(shard);
+        self.append(Body::Unable(l::Unable { shard, suite }));
         let state = &mut self.shards[shard as usize];
         state.ends += 1;
         state.told_idle = false;
@@ -432,7 +336,7 @@ impl Run {
                     shard + 1
                 ),
             );
-            self.shard_gone(now, shard);
+            self.shard_gone(now, shard, false);
             if self.shards.iter().all(|shard| shard.gone) {
                 self.give_up("no slot is left that could run a test");
             }
@@ -620,11 +524,12 @@ impl Run {
             message: text.message.clone(),
             text: reference,
         }));
-        let case = &self.record.units[unit as usize].cases[number as usize];
-        let Some(verdict) = case.verdict() else {
+        let Some(verdict) = self.verdict_of(unit, number) else {
             return;
         };
         self.totals.add(Some(verdict));
+        self.judge_machine(shard, verdict);
+        let case = &self.record.units[unit as usize].cases[number as usize];
         let number = self.record.units[unit as usize].suite;
         if verdict.is_failure() {
             let id = self.record.with_suite(number, &case.id);

@@ -66,11 +66,20 @@ impl Run {
                 }
                 continue;
             }
+            let mut avoided = Vec::new();
             for _ in 0..most {
                 let Some(work) = self.dispatcher.next(shard, now) else {
                     break;
                 };
+                if self.avoids(work, shard) {
+                    avoided.push(work);
+                    self.dispatcher.finished(shard, work, Micros::ZERO);
+                    continue;
+                }
                 self.lease(now, shard, work, false);
+            }
+            for work in avoided {
+                self.work_again(work);
             }
         }
     }
@@ -129,7 +138,8 @@ impl Run {
     /// Whether the slot is one to move work to. A process that has let go of what its tests share is none.
     pub(super) fn could_take(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        state.ready && !state.gone && !state.told_idle && self.dispatcher.is_free(shard)
+        let serves = state.ready && !state.gone && !state.leaving && !state.told_idle;
+        serves && self.is_reachable(shard) && self.dispatcher.is_free(shard)
     }
 
     /// Whether something that this slot holds may still move to another.
@@ -152,13 +162,19 @@ impl Run {
     /// A slot that is still busy with the listing could run nothing before its end.
     fn takes_leases(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        state.ready && !state.gone && !self.lists(shard)
+        state.ready && !state.gone && !state.leaving && self.is_reachable(shard) && !self.lists(shard)
+    }
+
+    /// Whether the agent of a slot is connected.
+    pub(super) fn is_reachable(&self, shard: u32) -> bool {
+        let agent = self.record.shards[shard as usize].agent;
+        self.agents[agent as usize].connected
     }
 
     /// `more`: the process is given another one together with it.
     fn lease(&mut self, now: Micros, shard: u32, work: u32, more: bool) {
         let Work { unit, part, .. } = self.works[work as usize].clone();
-        let lease = self.record.leases.len() as u64 + 1;
+        let lease = self.record.next_lease();
         let weight = self.weight(work);
         let expected = weight.expected;
         let left = |number: &u32| {
@@ -209,10 +225,8 @@ impl Run {
         let state = &mut self.shards[shard as usize];
         // What has no process gets a new one anyway.
         let has_process = !std::mem::take(&mut state.empty);
-        if has_process && (alone.is_some() || state.told_idle) {
-            self.send_to_shard(shard, Command::Recycle { slot });
-        }
-        let ends = self.shards[shard as usize].ends;
+        let fresh = has_process && (alone.is_some() || state.told_idle);
+        let ends = state.ends;
         let command = LeaseCommand {
             slot,
             lease,
@@ -225,12 +239,11 @@ impl Run {
             shared: self.is_shared(now, shard, work),
             more,
             kind,
+            fresh,
+            last: alone.is_some(),
             limits,
         };
         self.send_to_shard(shard, Command::Lease(command));
-        if alone.is_some() {
-            self.send_to_shard(shard, Command::Recycle { slot });
-        }
         let state = &mut self.shards[shard as usize];
         state.kind = kind;
         state.leases.push_back((lease, work));
@@ -268,16 +281,13 @@ impl Run {
         let leases: Vec<_> = leases.iter().skip(position).cloned().collect();
         self.script_position[shard as usize] = (process + 1, 0);
         let slot = self.record.shards[shard as usize].slot;
-        if process > 0 {
-            self.send_to_shard(shard, Command::Recycle { slot });
-        }
-        for scripted in leases {
+        for (at, scripted) in leases.into_iter().enumerate() {
             let unit = self.scripted(&scripted);
             let unit = unit.expect("the units of a script were listed from it");
             let UnitState { needs, limits, .. } = &self.units[unit as usize];
             let (kind, limits) = (needs.kind, *limits);
             self.shards[shard as usize].kind = kind;
-            let lease = self.record.leases.len() as u64 + 1;
+            let lease = self.record.next_lease();
             self.append(Body::Leased(l::Leased {
                 lease,
                 generation: 1,
@@ -300,6 +310,8 @@ impl Run {
                 shared: false,
                 more: false,
                 kind,
+                fresh: process > 0 && at == 0,
+                last: false,
                 limits,
             };
             self.send_to_shard(shard, Command::Lease(command));

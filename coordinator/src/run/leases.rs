@@ -2,7 +2,7 @@
 
 use super::facts::Times;
 use super::{
-    BREAKS, CaseText, EndCause, KILLS, Level, Micros, Part, Place, ProcessEnded, Run, RunningCase,
+    BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run, RunningCase,
     Work,
 };
 use crate::record::{Outcome, Verdict};
@@ -59,7 +59,7 @@ impl Run {
     }
 
     /// The work goes back to the dispatcher, or comes to its end because the run stops.
-    fn work_again(&mut self, work: u32) {
+    pub(super) fn work_again(&mut self, work: u32) {
         if self.settings.script.is_some() {
             return;
         }
@@ -256,6 +256,7 @@ impl Run {
             incarnation: ended.incarnation,
             explanation: ended.explanation.clone(),
             at_us: at.0,
+            unplanned: ended.cause != EndCause::Finished && !self.is_concluding(),
         }));
         let state = &mut self.shards[shard as usize];
         state.unit = None;
@@ -498,7 +499,10 @@ impl Run {
     }
 
     /// The slot will run nothing more: what it held goes elsewhere, as often as it takes: a lost agent is not the unit's doing.
-    pub(super) fn shard_gone(&mut self, now: Micros, shard: u32) {
+    pub(super) fn shard_gone(&mut self, now: Micros, shard: u32, lost: bool) {
+        if !lost {
+            self.append(Body::ShardClosed(l::ShardClosed { shard }));
+        }
         let state = &mut self.shards[shard as usize];
         state.gone = true;
         state.ready = false;
@@ -516,13 +520,87 @@ impl Run {
                 .record
                 .lease(lease)
                 .is_some_and(|lease| lease.begun.is_some());
+            if lost && begun {
+                self.suspect(now, shard, lease);
+            }
             self.end_lease(shard, lease, Reason::Lost, now);
-            if begun && !self.is_left(work) {
-                self.work_done(work)
+            if lost {
+                self.works[work as usize].avoid = Some(self.record.shards[shard as usize].agent);
+            }
+            if begun {
+                self.after_break(work);
             } else {
-                self.work_again(work)
+                self.work_again(work);
             }
         }
         self.miss_listing(shard);
+    }
+
+    /// A case that was at work when its agent was lost may be what took the agent down: it runs again alone, and is an error when
+    /// it has taken several down.
+    fn suspect(&mut self, now: Micros, shard: u32, lease: u64) {
+        let on_record = self.record.lease(lease).expect("a held lease is on record");
+        let unit = on_record.unit;
+        let cases = &self.record.units[unit as usize].cases;
+        let begun = on_record.begun.map_or(now, |begun| begun.at);
+        let mut open = on_record.cases.iter().filter(|&&number| {
+            let case = &cases[number as usize];
+            case.verdict().is_none() && case.is_owned_by(lease)
+        });
+        let Some(&number) = open.next() else {
+            return;
+        };
+        let id = cases[number as usize].id.to_string();
+        let started = self.shards[shard as usize].place.since.max(begun);
+        let agent = self.record.shards[shard as usize].agent as usize;
+        let name = self.record.agents[agent].name.clone();
+        let kills = self.kills.entry((unit, number)).or_default();
+        *kills += 1;
+        let again = *kills < LOSSES;
+        let times = Times {
+            started,
+            ended: now,
+            duration: now - started,
+            setup: Micros::ZERO,
+        };
+        let text = CaseText {
+            message: if again {
+                format!("agent {name} was lost while it ran")
+            } else {
+                format!("it took down {LOSSES} processes or agents, {name} the last")
+            },
+            ..CaseText::default()
+        };
+        let outcome = if again { Outcome::Killed } else { Outcome::Error };
+        self.attempt(shard, lease, number, outcome, times, 0, text);
+        if again {
+            let work = self.works.len() as u32;
+            let mut alone = Work::new(unit, Part::Alone(number));
+            alone.avoid = Some(agent as u32);
+            self.works.push(alone);
+            self.units[unit as usize].open += 1;
+            self.work_again(work);
+        } else {
+            self.note(Level::Error, &format!("{id} took down {LOSSES} processes or agents; it is an error, and the run goes on without it"));
+        }
+        self.stop_at_max_fail(now);
+    }
+
+    /// Whether a work was lost with the agent of this slot, or with one of the same name, and somebody else is there for it.
+    pub(super) fn avoids(&self, work: u32, shard: u32) -> bool {
+        let Some(lost) = self.works[work as usize].avoid else {
+            return false;
+        };
+        let name = &self.record.agents[lost as usize].name;
+        let same = |shard: usize| {
+            let agent = self.record.shards[shard].agent;
+            agent == lost || self.record.agents[agent as usize].name == *name
+        };
+        let other = |other: usize| {
+            let state = &self.shards[other];
+            let serves = state.ready && !state.gone && !state.leaving;
+            serves && !same(other) && self.is_reachable(other as u32)
+        };
+        same(shard as usize) && (0..self.shards.len()).any(other)
     }
 }

@@ -35,11 +35,13 @@ impl Run {
             let Some(shard) = self.next_lister(now, suite) else {
                 continue;
             };
+            let ask = self.next_ask();
             self.suites[suite as usize].lister = Some(shard);
+            self.suites[suite as usize].ask = ask;
             self.shards[shard as usize].kind = suite;
             self.dispatcher.turn(shard, suite);
-            let slot = self.record.shards[shard as usize].slot;
-            self.send_to_shard(shard, Command::List { slot, kind: suite });
+            let (slot, kind) = (self.record.shards[shard as usize].slot, suite);
+            self.send_to_shard(shard, Command::List { slot, kind, ask });
         }
     }
 
@@ -49,11 +51,10 @@ impl Run {
     /// that has to start once more costs more than it would gain.
     fn next_lister(&self, now: Micros, suite: u32) -> Option<u32> {
         let shards = (0..self.shards.len() as u32).filter(|&shard| {
-            let opened = !self
-                .unopened
-                .contains(&self.record.shards[shard as usize].agent);
+            let opened = !self.unopened.contains(&shard) && self.is_reachable(shard);
             let state = &self.shards[shard as usize];
-            !state.gone && !state.unable.contains(&suite) && opened && !self.lists(shard)
+            let serves = !state.gone && !state.leaving && !state.unable.contains(&suite);
+            serves && opened && !self.lists(shard)
         });
         let own = shards.clone().find(|&shard| {
             let state = &self.shards[shard as usize];
@@ -98,6 +99,7 @@ impl Run {
         now: Micros,
         shard: u32,
         kind: u32,
+        ask: u64,
         units: Vec<l::Unit>,
         more: bool,
     ) {
@@ -105,7 +107,8 @@ impl Run {
             return;
         };
         let state = &mut self.suites[suite as usize];
-        if state.lister != Some(shard) || state.listed {
+        // Releases that number no asks answer with none.
+        if state.lister != Some(shard) || state.listed || !(ask == state.ask || ask == 0) {
             return;
         }
         let units = units.into_iter().map(|unit| l::Unit { suite, ..unit });
@@ -142,33 +145,24 @@ impl Run {
             .into_iter()
             .filter(|unit| !known.contains(unit.name.as_str()))
             .collect();
-        let history = self.history.as_mut().expect("looked at above");
-        let history = &mut history.suites[suite as usize];
         let first = self.record.units.len();
         for (number, unit) in (first as u32..).zip(&units) {
-            if let Some(times) = history.cases.remove(&unit.name) {
+            let history = self.history.as_mut().expect("looked at above");
+            let known = &mut history.suites[suite as usize].cases;
+            if let Some(times) = known.remove(&unit.name) {
                 self.case_times.insert(number, times);
             }
-            let (mut needs, limits) = self.rules.of(suite, &unit.name, &unit.path);
-            // One process has one deadline.
-            let known = self.limits.iter().position(|known| *known == limits);
-            needs.apart = known.unwrap_or(self.limits.len()) as u32;
-            if known.is_none() {
-                self.limits.push(limits);
-            }
-            self.units.push(UnitState {
-                work: self.works.len() as u32,
-                needs,
-                limits,
-                ..UnitState::default()
-            });
-            self.works.push(Work::new(number, Part::Rest));
+            self.enrol(number, suite, &unit.name, &unit.path);
         }
         let state = &mut self.suites[suite as usize];
         state.recorded = state.listed;
         let recorded = state.recorded && !state.over && self.settings.script.is_none();
         let all = self.suites.iter().all(|suite| suite.recorded);
-        self.append(Body::Listed(l::Listed { units, more: !all }));
+        self.append(Body::Listed(l::Listed {
+            units,
+            more: !all,
+            whole: self.suites[suite as usize].recorded.then_some(suite),
+        }));
         self.estimate(suite, first);
         if recorded {
             self.note_idle_overrides(suite);
@@ -179,6 +173,25 @@ impl Run {
         self.unstored.push_back(self.units.len() as u32);
         self.flush_entries(now);
         self.effects.push(super::Effect::CallWhenStored);
+        self.acknowledge_listings();
+    }
+
+    /// A unit is known: what it needs, and the work that it is.
+    pub(super) fn enrol(&mut self, number: u32, suite: u32, name: &str, path: &str) {
+        let (mut needs, limits) = self.rules.of(suite, name, path);
+        // One process has one deadline.
+        let known = self.limits.iter().position(|known| *known == limits);
+        needs.apart = known.unwrap_or(self.limits.len()) as u32;
+        if known.is_none() {
+            self.limits.push(limits);
+        }
+        self.units.push(UnitState {
+            work: self.works.len() as u32,
+            needs,
+            limits,
+            ..UnitState::default()
+        });
+        self.works.push(Work::new(number, Part::Rest));
     }
 
     /// What is said of units that are not there may be a mistake, and what it would have kept apart is not.
@@ -208,7 +221,7 @@ impl Run {
         self.estimates.extend(fresh.map(|(_, estimate)| estimate));
     }
 
-    fn history_of(&self, suite: u32) -> &SuiteHistory {
+    pub(super) fn history_of(&self, suite: u32) -> &SuiteHistory {
         let history = self
             .history
             .as_ref()
@@ -217,7 +230,7 @@ impl Run {
     }
 
     /// What the units of a suite should take, by their numbers.
-    fn estimates_of(&self, suite: u32) -> Vec<(u32, Estimate)> {
+    pub(super) fn estimates_of(&self, suite: u32) -> Vec<(u32, Estimate)> {
         let history = self.history_of(suite);
         let units = (0..).zip(&self.record.units);
         let (numbers, facts): (Vec<u32>, Vec<UnitFacts<'_>>) = units

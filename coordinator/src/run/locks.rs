@@ -5,6 +5,7 @@
 
 use super::Run;
 use evenkeel_proto::ledger as l;
+use evenkeel_schedule::Needs;
 use l::entry::Body;
 
 #[derive(Debug, Default)]
@@ -20,6 +21,18 @@ impl Locks {
         Locks {
             held: vec![None; count],
             alone: None,
+        }
+    }
+}
+
+impl Locks {
+    /// A lease that stood before a recovery: what it needs is held, and on record.
+    pub(super) fn hold_again(&mut self, shard: u32, needs: &Needs) {
+        for &lock in &needs.locks {
+            take(&mut self.held[lock as usize], shard);
+        }
+        if needs.exclusive {
+            take(&mut self.alone, shard);
         }
     }
 }

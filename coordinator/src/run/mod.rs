@@ -9,6 +9,8 @@ mod event;
 mod facts;
 mod hand_out;
 mod leases;
+mod membership;
+mod recovery;
 mod listing;
 mod locks;
 mod split;
@@ -16,7 +18,7 @@ mod stop;
 
 pub use crate::rules::{Limits, PatternError, Rules};
 pub use event::{
-    AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
+    AgentBack, AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
     FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal,
     RefusedReason, RunningCase, Show,
 };
@@ -33,6 +35,8 @@ pub(crate) const RED: u32 = 1;
 pub(crate) const UNBUILT: u32 = 5;
 /// How often a case may lose its process to a kill from outside before it is an error.
 const KILLS: u32 = 2;
+/// How often a case may be at work when its agent is lost, or its process is killed, before it is an error.
+const LOSSES: u32 = 3;
 /// How often a unit may lose its process or agent without any of its cases making progress.
 const BREAKS: u32 = 3;
 /// How often a slot's process may fail to come up, or die without doing anything, before the slot is given up.
@@ -92,6 +96,8 @@ struct Work {
     /// How often in a row it lost its process, with so many cases left.
     breaks: u32,
     left_at_break: Option<usize>,
+    /// The agent that was lost with it: it goes to another one, if there is any.
+    avoid: Option<u32>,
 }
 
 impl Work {
@@ -101,6 +107,7 @@ impl Work {
             part,
             breaks: 0,
             left_at_break: None,
+            avoid: None,
         }
     }
 }
@@ -120,17 +127,28 @@ enum Part {
 struct AgentState {
     id: AgentId,
     connected: bool,
+    gone: bool,
+    /// Under which it tells what it tells, by how often the run had been recovered when it joined.
+    opening: u64,
     /// The highest sequence that was taken in.
     sequence: u64,
     /// Run clock minus agent clock, the smallest seen: the message with the shortest way knows best.
     offset: i64,
+    /// What may be acknowledged when a listing that is only in memory is on record.
+    unacknowledged: Option<u64>,
+    /// Failures before anything passed on it.
+    failures: u32,
+    passed: bool,
+    /// Everything failed on it at once: it gets nothing more.
+    set_aside: bool,
 }
 
 /// What is known of one of the run's suites while it goes on.
 #[derive(Debug, Default)]
 struct SuiteState {
-    /// The shard that lists it.
+    /// The shard that lists it, and the ask that it answers.
     lister: Option<u32>,
+    ask: u64,
     /// What has been listed and is not on record yet, and whether that is all.
     listing: Vec<l::Unit>,
     listed: bool,
@@ -158,6 +176,8 @@ struct ShardState {
     ready: bool,
     /// It will run nothing more in this run.
     gone: bool,
+    /// It is to be somebody else's as soon as it has ended what it runs.
+    leaving: bool,
     /// Suites that it could not be set up for.
     unable: BTreeSet<u32>,
     /// It has no process and starts none before it gets a lease.
@@ -180,8 +200,6 @@ struct ShardState {
     /// Its process is asked to come to its end, and the verdict waits for what it says.
     concluding: bool,
     closing: bool,
-    /// What each of its processes carries for the one that concludes the run for its suite.
-    carried: Vec<(u32, String)>,
 }
 
 /// How far a shard has come in the lease that it has at work.
@@ -223,8 +241,8 @@ enum Phase {
     Running,
     /// Nothing is left to run; the processes come to their end.
     Concluding,
-    /// This shard's process concludes the run as a whole, for one suite after the other.
-    Finishing(u32),
+    /// This shard's process concludes the run as a whole for a suite; one suite after the other.
+    Finishing { shard: u32, suite: u32, ask: u64 },
     Closed,
 }
 
@@ -238,13 +256,20 @@ pub struct Run {
     locks: locks::Locks,
     /// What different units have as limits.
     limits: Vec<Limits>,
-    /// Agents whose slots wait for the history, which tells what to start on them.
+    /// Slots that wait for the history, which tells what to start on them.
     unopened: Vec<u32>,
     /// Absent until it has been read; estimates wait for it.
     history: Option<History>,
     phase: Phase,
     agents: Vec<AgentState>,
+    /// Agents by their numbers, and the shard that each of their slots has.
+    by_id: HashMap<AgentId, u32>,
+    by_slot: HashMap<(u32, u32), u32>,
     shards: Vec<ShardState>,
+    /// Asks for listings and conclusions so far.
+    asks: u64,
+    /// What the last step took in: agent and sequence.
+    taken: Option<l::Taken>,
     units: Vec<UnitState>,
     works: Vec<Work>,
     estimates: Vec<Estimate>,
@@ -270,6 +295,8 @@ pub struct Run {
     stop_at: Option<Micros>,
     aborted: bool,
     without_agents: Option<Micros>,
+    /// Somebody is there who could serve it, and may be busy with other runs.
+    matching: bool,
     told_lonely: bool,
     refused: Option<(String, String)>,
     /// The tests could not be built.
@@ -289,48 +316,7 @@ pub struct Run {
 impl Run {
     /// A run that nothing has happened to yet. The returned effects are to be performed before any event is sent.
     pub fn open(opened: l::RunOpened, rules: Rules, settings: Settings) -> (Run, Vec<Effect>) {
-        let mut run = Run {
-            record: Record::default(),
-            suites: (0..rules.count()).map(|_| SuiteState::default()).collect(),
-            locks: locks::Locks::new(rules.locks()),
-            limits: Vec::new(),
-            rules,
-            settings,
-            unopened: Vec::new(),
-            history: None,
-            phase: Phase::Listing,
-            agents: Vec::new(),
-            shards: Vec::new(),
-            units: Vec::new(),
-            works: Vec::new(),
-            estimates: Vec::new(),
-            dispatcher: Dispatcher::new(),
-            unstored: VecDeque::new(),
-            put_up: 0,
-            kills: BTreeMap::new(),
-            parted: BTreeSet::new(),
-            case_times: HashMap::new(),
-            differences: HashMap::new(),
-            next_split: Micros::ZERO,
-            next_early_split: Micros::ZERO,
-            texts: HashMap::new(),
-            texts_end: 0,
-            totals: Totals::default(),
-            units_done: 0,
-            stop_at: None,
-            aborted: false,
-            without_agents: None,
-            told_lonely: false,
-            refused: None,
-            unbuilt: false,
-            unconcluded: false,
-            over: false,
-            shown: Vec::new(),
-            show_output: false,
-            script_position: Vec::new(),
-            entries: Vec::new(),
-            effects: Vec::new(),
-        };
+        let mut run = Run::blank(rules, settings);
         run.append(Body::RunOpened(opened));
         if let Some(script) = run.settings.script.clone() {
             for lease in script.processes.iter().flatten() {
@@ -352,6 +338,56 @@ impl Run {
         (run, effects)
     }
 
+    fn blank(rules: Rules, settings: Settings) -> Run {
+        Run {
+            record: Record::default(),
+            suites: (0..rules.count()).map(|_| SuiteState::default()).collect(),
+            locks: locks::Locks::new(rules.locks()),
+            limits: Vec::new(),
+            rules,
+            settings,
+            unopened: Vec::new(),
+            history: None,
+            phase: Phase::Listing,
+            agents: Vec::new(),
+            by_id: HashMap::new(),
+            by_slot: HashMap::new(),
+            shards: Vec::new(),
+            asks: 0,
+            taken: None,
+            units: Vec::new(),
+            works: Vec::new(),
+            estimates: Vec::new(),
+            dispatcher: Dispatcher::new(),
+            unstored: VecDeque::new(),
+            put_up: 0,
+            kills: BTreeMap::new(),
+            parted: BTreeSet::new(),
+            case_times: HashMap::new(),
+            differences: HashMap::new(),
+            next_split: Micros::ZERO,
+            next_early_split: Micros::ZERO,
+            texts: HashMap::new(),
+            texts_end: 0,
+            totals: Totals::default(),
+            units_done: 0,
+            stop_at: None,
+            aborted: false,
+            without_agents: None,
+            matching: false,
+            told_lonely: false,
+            refused: None,
+            unbuilt: false,
+            unconcluded: false,
+            over: false,
+            shown: Vec::new(),
+            show_output: false,
+            script_position: Vec::new(),
+            entries: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
     pub fn record(&self) -> &Record {
         &self.record
     }
@@ -364,24 +400,21 @@ impl Run {
         self.phase == Phase::Closed
     }
 
-    /// Why and with what hint the framework refused the command, if it did.
-    pub fn refused(&self) -> Option<(&str, &str)> {
-        self.refused
-            .as_ref()
-            .map(|(message, hint)| (message.as_str(), hint.as_str()))
-    }
-
     /// Takes one event in. `now` is microseconds since the run was opened and never goes back.
     pub fn step(&mut self, now: Micros, event: Event) -> Vec<Effect> {
         match event {
             Event::History(history) => {
                 self.learn(history);
-                for agent in std::mem::take(&mut self.unopened) {
-                    self.open_slots(agent);
-                }
+                let unopened = std::mem::take(&mut self.unopened);
+                self.open_slots(unopened);
                 self.take_listings(now);
             }
             Event::AgentJoined(joined) => self.agent_joined(now, joined),
+            Event::AgentCut { agent } => self.agent_cut(agent),
+            Event::AgentBack(back) => self.agent_back(now, back),
+            Event::Release { agent, slots } => self.release(agent, &slots),
+            Event::Spare { agent, count } => self.spare(now, agent, count),
+            Event::Matching { any } => self.matching = any,
             Event::AgentGone {
                 agent,
                 reason,
@@ -389,11 +422,12 @@ impl Run {
             } => self.agent_gone(now, agent, &reason, lost),
             Event::Facts {
                 agent,
+                opening,
                 first_sequence,
                 sent_at,
                 facts,
             } => {
-                self.facts(now, agent, first_sequence, sent_at, facts);
+                self.facts(now, (agent, opening), first_sequence, sent_at, facts);
             }
             Event::Stored => self.listing_stored(),
             Event::Stop {
@@ -422,7 +456,8 @@ impl Run {
             && (0..self.shards.len() as u32).any(|shard| self.could_give(shard)))
         .then(|| self.next_split.max(now + Micros(1)));
         let abort = self.stop_at.filter(|_| !self.aborted);
-        let lonely = self.without_agents.map(|since| since + WITHOUT_AGENTS);
+        let lonely = self.without_agents.filter(|_| !self.matching);
+        let lonely = lonely.map(|since| since + WITHOUT_AGENTS);
         let first = self.awaits_first_agent().then_some(FIRST_AGENT);
         [dispatch, split, abort, lonely, first]
             .into_iter()
@@ -431,7 +466,10 @@ impl Run {
     }
 
     fn awaits_first_agent(&self) -> bool {
-        self.agents.is_empty() && !self.settings.closed_shop && !self.told_lonely
+        self.agents.is_empty()
+            && !self.settings.closed_shop
+            && !self.told_lonely
+            && !self.matching
     }
 
     fn tick(&mut self, now: Micros) {
@@ -448,7 +486,7 @@ impl Run {
         }
         if self
             .without_agents
-            .is_some_and(|since| since + WITHOUT_AGENTS <= now)
+            .is_some_and(|since| !self.matching && since + WITHOUT_AGENTS <= now)
         {
             self.give_up("no agent came back");
         }
@@ -468,7 +506,7 @@ impl Run {
                 }
             }
             Phase::Concluding => self.finish(now),
-            Phase::Finishing(shard) => {
+            Phase::Finishing { shard, .. } => {
                 if !self.shards[shard as usize].concluding {
                     self.finish(now);
                 }
@@ -623,6 +661,10 @@ impl Run {
             makespan_us: schedule.makespan.0,
             lower_bound_us: schedule.bound.makespan().0,
             message,
+            hint: match (&self.refused, exit_code) {
+                (Some((_, hint)), 2) => hint.clone(),
+                _ => String::new(),
+            },
         }));
         self.phase = Phase::Closed;
         self.flush_entries(now);
@@ -669,9 +711,11 @@ impl Run {
         if !self.entries.is_empty() {
             self.record.latest = now;
             let entries = std::mem::take(&mut self.entries);
+            let taken = self.taken.take();
             self.effects.push(Effect::Append(l::Batch {
                 at_us: now.0,
                 entries,
+                taken,
             }));
         }
     }
@@ -780,7 +824,7 @@ impl Run {
                 Phase::Listing => "listing",
                 Phase::Running if self.record.stopped.is_some() => "stopping",
                 Phase::Running => "running",
-                Phase::Concluding | Phase::Finishing(_) => "concluding",
+                Phase::Concluding | Phase::Finishing { .. } => "concluding",
                 Phase::Closed => "closed",
             },
         }

@@ -19,6 +19,11 @@ impl Run {
         self.append(Body::Stopped(l::Stopped {
             reason: reason.to_owned(),
             interrupted,
+            until_us: if grace < Micros::MAX {
+                (now + grace).0
+            } else {
+                0
+            },
         }));
         if self.phase == Phase::Listing {
             self.phase = Phase::Running;

@@ -1,7 +1,6 @@
 //! What is said at the end of a run.
 
 use crate::record::{Record, Unit, Verdict};
-use crate::run::Run;
 use crate::wire;
 use evenkeel_proto::v1;
 use evenkeel_schedule::{Bound, Micros};
@@ -12,16 +11,14 @@ const SHORTEST: Micros = Micros::from_millis(100);
 /// How many of the slowest cases are named.
 const SLOWEST: usize = 5;
 
-pub(super) fn ended(run: &Run, state: &std::path::Path) -> v1::Ended {
-    let record = run.record();
+pub(super) fn ended(record: &Record, state: &std::path::Path) -> v1::Ended {
     let closed = record.closed.clone().unwrap_or_default();
     let schedule = record.schedule();
-    let refused = run.refused();
     v1::Ended {
         verdict: closed.verdict,
         exit_code: closed.exit_code,
         message: closed.message,
-        hint: refused.map(|(_, hint)| hint.to_owned()).unwrap_or_default(),
+        hint: closed.hint,
         totals: Some(wire::totals(record.totals())),
         slots: schedule.slots,
         makespan_us: schedule.makespan.0,

@@ -3,15 +3,20 @@
 //! Shape: an agent's session task turns messages into events for the run that the agent serves; the run's task steps its
 //! state machine and performs effects; one store task writes. They talk over bounded queues and share no state.
 
+mod agents;
+mod doors;
 mod ended;
 mod hub;
+mod past;
 mod run_task;
+mod seats;
 mod services;
+mod submission;
 
 pub(crate) use ended::explanation;
 
 use crate::run::Script;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use evenkeel_proto::{MAX_MESSAGE, v1};
 use hub::HubMessage;
 use std::time::Duration;
@@ -56,14 +61,40 @@ pub struct Replay {
 pub struct Coordinator {
     hub: mpsc::Sender<HubMessage>,
     settings: Settings,
+    store: Store,
+}
+
+/// An error and its sources in one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 impl Coordinator {
-    pub fn start(store: Store, settings: Settings) -> Coordinator {
-        Coordinator {
-            hub: hub::spawn(store, settings.clone(), None),
-            settings,
+    /// Goes on with what an earlier coordinator left in the store, if that was opened to serve.
+    pub async fn start(store: Store, settings: Settings) -> Result<Coordinator, StoreError> {
+        let (recovered, failed) = if store.epoch() > 0 {
+            submission::recover(&store, &settings).await?
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        for reason in &failed {
+            tracing::error!("{reason}");
         }
+        if !recovered.is_empty() {
+            tracing::info!(runs = recovered.len(), "going on with runs from before");
+        }
+        Ok(Coordinator {
+            hub: hub::spawn(store.clone(), settings.clone(), None, recovered),
+            settings,
+            store,
+        })
     }
 
     /// A coordinator for one run that plays a shard again.
@@ -74,19 +105,27 @@ impl Coordinator {
             ..Settings::default()
         };
         Coordinator {
-            hub: hub::spawn(store, settings.clone(), Some(replay)),
+            hub: hub::spawn(store.clone(), settings.clone(), Some(replay), Vec::new()),
             settings,
+            store,
         }
+    }
+
+    /// Returns once another coordinator has taken over the store: this one must stop at once.
+    pub async fn superseded(&self) -> StoreError {
+        self.store.superseded().await
     }
 
     /// The gRPC services, to be served on whatever connections the caller accepts.
     pub fn router(&self) -> tonic::transport::server::Router {
-        let agents = services::Agents {
+        let agents = agents::Agents {
             hub: self.hub.clone(),
             settings: self.settings.clone(),
+            secret: self.store.secret(),
         };
         let runs = services::Runs {
             hub: self.hub.clone(),
+            store: self.store.clone(),
         };
         tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))

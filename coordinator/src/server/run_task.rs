@@ -3,11 +3,16 @@
 //! Rows go to the store one append at a time; what arrives meanwhile waits for the next one, so that a fast run is
 //! written in few large transactions. Effects that depend on durability wait in `gated` until their row is stored.
 
+use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
 use super::ended::ended;
-use super::hub::{HubMessage, error_chain};
+use super::error_chain;
+use super::hub::Notice;
+use super::submission::{history_queries, load_history};
 use crate::report;
-use crate::run::{AgentId, AgentJoined, Command, Effect, Event, History, RED, Run, Show, UNBUILT};
-use crate::store::{HistoryQuery, RunHandle, Store, StoreError, command_digest, samples_of};
+use crate::run::{
+    AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, RED, Run, UNBUILT,
+};
+use crate::store::{RunHandle, Store, StoreError, samples_of};
 use crate::wire::{self, Opening};
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
@@ -24,7 +29,11 @@ pub(super) enum RunMessage {
     Event(Event),
     Agent {
         joined: AgentJoined,
-        outbox: mpsc::Sender<v1::CoordinatorMessage>,
+        outbox: Outbox,
+    },
+    Back {
+        back: AgentBack,
+        outbox: Outbox,
     },
     Watch {
         rows: bool,
@@ -38,14 +47,28 @@ pub(super) struct RunSeat {
     pub store: Store,
     pub handle: RunHandle,
     pub directory: PathBuf,
-    pub hub: mpsc::WeakSender<HubMessage>,
+    pub hub: HubDoor,
     pub opening: Opening,
     pub keep_history: bool,
+}
+
+/// A run that is registered in the store with its first rows, or that goes on from what the store holds.
+pub(super) struct Opened {
+    pub run: Run,
+    pub handle: RunHandle,
+    pub opening: Opening,
+    /// How many rows are stored.
+    pub stored: u64,
+    pub effects: Vec<Effect>,
+    pub history_loaded: bool,
+    /// Where its clock stands.
+    pub since: Micros,
 }
 
 enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
+    Show(Watched),
 }
 
 struct Watcher {
@@ -57,7 +80,7 @@ struct RunTask {
     seat: RunSeat,
     run: Run,
     started: Instant,
-    outboxes: BTreeMap<AgentId, mpsc::Sender<v1::CoordinatorMessage>>,
+    outboxes: BTreeMap<AgentId, Outbox>,
     watchers: Vec<Watcher>,
     history: Option<JoinHandle<Result<History, StoreError>>>,
     history_loaded: bool,
@@ -73,12 +96,14 @@ struct RunTask {
     closing: bool,
     dirty: bool,
     shown: Instant,
+    /// What the hub was told of how many slots the run could use, and when.
+    appetite: (u32, Instant),
 }
 
-/// How many messages may wait for a run; agents wait then.
-const QUEUE: usize = 256;
 /// How often watchers hear of progress, at most.
 const PROGRESS: Duration = Duration::from_millis(100);
+/// How often the hub hears how many slots the run could use, at most.
+const APPETITE: Duration = Duration::from_millis(50);
 /// A row that nothing waits for is written with the next one that something waits for, or after this long.
 const LAZY: Duration = Duration::from_millis(20);
 
@@ -95,39 +120,35 @@ pub(super) fn first_rows(effects: Vec<Effect>) -> (Vec<Vec<u8>>, Vec<Effect>) {
     (rows, rest)
 }
 
-/// Serves a run that has been registered with its first `stored` rows.
-pub(super) fn spawn(
-    seat: RunSeat,
-    run: Run,
-    stored: u64,
-    effects: Vec<Effect>,
-) -> mpsc::Sender<RunMessage> {
-    let (sender, inbox) = mpsc::channel(QUEUE);
+pub(super) fn spawn(seat: RunSeat, opened: Opened) -> RunDoor {
+    let (door, inbox) = RunDoor::new();
+    let now = Instant::now();
     let mut task = RunTask {
         seat,
-        run,
-        started: Instant::now(),
+        started: now.checked_sub(opened.since.into()).unwrap_or(now),
+        appetite: (opened.run.appetite(), now),
+        run: opened.run,
         outboxes: BTreeMap::new(),
         watchers: Vec::new(),
         history: None,
-        history_loaded: false,
+        history_loaded: opened.history_loaded,
         rows: Vec::new(),
         texts: Vec::new(),
         writing: None,
-        appended: stored,
-        stored,
+        appended: opened.stored,
+        stored: opened.stored,
         gated: VecDeque::new(),
         unwritten: None,
         closing: false,
         dirty: false,
-        shown: Instant::now(),
+        shown: now,
     };
     tokio::spawn(async move {
-        task.perform(effects).await;
+        task.perform(opened.effects);
         let failed = task.serve(inbox).await;
         task.finish(failed.err()).await;
     });
-    sender
+    door
 }
 
 impl RunTask {
@@ -135,8 +156,8 @@ impl RunTask {
         self.started.elapsed().into()
     }
 
-    async fn serve(&mut self, mut inbox: mpsc::Receiver<RunMessage>) -> Result<(), StoreError> {
-        self.release().await;
+    async fn serve(&mut self, mut inbox: RunInbox) -> Result<(), StoreError> {
+        self.release();
         let mut messages = Vec::new();
         loop {
             if self.closing && self.writing.is_none() {
@@ -158,38 +179,39 @@ impl RunTask {
                 written = async { self.writing.as_mut().expect("guarded by the condition").await }, if self.writing.is_some() => {
                     self.writing = None;
                     let rows = written.map_err(|_| StoreError::Gone)??;
-                    self.written(rows).await;
+                    self.written(rows);
                 }
                 history = async { self.history.as_mut().expect("guarded by the condition").await }, if self.history.is_some() => {
                     self.history = None;
                     let history = history.map_err(|_| StoreError::Gone)??;
                     let effects = self.run.step(self.now(), Event::History(history));
-                    self.perform(effects).await;
+                    self.perform(effects);
                 }
-                count = inbox.recv_many(&mut messages, QUEUE) => {
-                    if count == 0 {
+                some = inbox.next(&mut messages) => {
+                    if !some {
                         return Err(StoreError::Gone);
                     }
                     for message in messages.drain(..) {
-                        self.message(message).await?;
+                        self.message(message);
                     }
                 }
                 () = sleep_until(timer) => {
                     if wake.is_some_and(|at| at <= Instant::now()) {
                         let effects = self.run.step(self.now(), Event::Tick);
-                        self.perform(effects).await;
+                        self.perform(effects);
                     }
                 }
             }
             self.show_progress();
+            self.tell_appetite();
         }
     }
 
-    async fn message(&mut self, message: RunMessage) -> Result<(), StoreError> {
+    fn message(&mut self, message: RunMessage) {
         match message {
             RunMessage::Event(event) => {
                 let effects = self.run.step(self.now(), event);
-                self.perform(effects).await;
+                self.perform(effects);
             }
             RunMessage::Agent { joined, outbox } => {
                 if !self.history_loaded {
@@ -198,7 +220,12 @@ impl RunTask {
                 }
                 self.outboxes.insert(joined.agent, outbox);
                 let effects = self.run.step(self.now(), joined.into());
-                self.perform(effects).await;
+                self.perform(effects);
+            }
+            RunMessage::Back { back, outbox } => {
+                self.outboxes.insert(back.agent, outbox);
+                let effects = self.run.step(self.now(), Event::AgentBack(back));
+                self.perform(effects);
             }
             RunMessage::Watch {
                 rows,
@@ -206,52 +233,38 @@ impl RunTask {
                 attached,
             } => {
                 if attached.send((self.seat.handle, self.stored)).is_ok() {
-                    // Who comes late still hears what was said before.
-                    let notes = self.run.record().notes.iter();
-                    let missed = notes.filter_map(wire::notice).collect::<Vec<_>>();
-                    if missed
-                        .into_iter()
-                        .all(|notice| offer(&events, Watched::Notice(notice)))
-                    {
-                        self.watchers.push(Watcher { events, rows });
-                    }
+                    self.watchers.push(Watcher { events, rows });
                     self.dirty = true;
                 }
             }
         }
-        Ok(())
     }
 
     /// Reads the history on the side: processes start meanwhile.
     fn load_history(&mut self, joined: &AgentJoined) {
-        let opened = &self.run.record().opened;
-        let suites = opened.suites.iter();
-        let queries: Vec<HistoryQuery> = suites
-            .map(|suite| HistoryQuery {
-                project: opened.project.clone(),
-                suite: suite.name.clone(),
-                command: command_digest(suite),
-                environment_class: joined.environment_class.clone(),
-                slots: joined.slots,
-            })
-            .collect();
+        let machine = (
+            joined.environment_class.as_str(),
+            joined.slots.len() as u32,
+        );
+        let queries = history_queries(self.run.record(), Some(machine)).unwrap_or_default();
         let store = self.seat.store.clone();
-        self.history = Some(tokio::spawn(async move {
-            let mut history = History::default();
-            for query in queries {
-                history.suites.push(store.history(query).await?);
-            }
-            Ok(history)
-        }));
+        self.history = Some(tokio::spawn(
+            async move { load_history(&store, queries).await },
+        ));
     }
 
-    async fn perform(&mut self, effects: Vec<Effect>) {
+    fn perform(&mut self, effects: Vec<Effect>) {
         self.dirty |= !effects.is_empty();
+        // What is shown comes of the row that follows it.
+        let mut shows = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Append(batch) => {
                     self.rows.push(batch.encode_to_vec());
                     self.appended += 1;
+                    for show in shows.drain(..) {
+                        self.gated.push_back((self.appended, Gated::Show(show)));
+                    }
                 }
                 Effect::StoreText { bytes, .. } => self.texts.extend(bytes),
                 Effect::CallWhenStored => self.gated.push_back((self.appended, Gated::Stored)),
@@ -260,19 +273,47 @@ impl RunTask {
                         .push_back((self.appended, Gated::Ack { agent, sequence }));
                 }
                 Effect::Close => self.closing = true,
-                Effect::Send { agent, command } => self.send(agent, command).await,
-                Effect::Show(show) => self.show(show),
+                Effect::Send { agent, command } => {
+                    let message = wire::command(command, &self.seat.opening);
+                    self.send(agent, message);
+                }
+                Effect::Show(show) => shows.push(wire::show(show)),
+                Effect::Cut { agent, reason } => {
+                    self.outboxes.remove(&agent);
+                    self.seat.hub.tell(Notice::Cut { agent, reason });
+                }
+                Effect::Free { agent, slot, unfit } => self.seat.hub.tell(Notice::Free {
+                    run: self.seat.opening.number,
+                    agent,
+                    slot,
+                    unfit,
+                }),
             }
+        }
+        for show in shows {
+            self.tell_watchers(0, show);
         }
     }
 
-    async fn send(&mut self, agent: AgentId, command: Command) {
-        let message = wire::command(command, &self.seat.opening);
+    fn send(&mut self, agent: AgentId, message: v1::CoordinatorMessage) {
         if let Some(outbox) = self.outboxes.get(&agent)
-            && outbox.send(message).await.is_err()
+            && !outbox.send(message)
         {
-            // The session's own task reports that the agent is gone.
             self.outboxes.remove(&agent);
+            self.seat.hub.deaf(agent);
+        }
+    }
+
+    fn tell_appetite(&mut self) {
+        let (told, at) = self.appetite;
+        if at.elapsed() < APPETITE {
+            return;
+        }
+        let slots = self.run.appetite();
+        self.appetite = (slots, Instant::now());
+        if slots != told {
+            let run = self.seat.opening.number;
+            self.seat.hub.tell(Notice::Appetite { run, slots });
         }
     }
 
@@ -309,78 +350,48 @@ impl RunTask {
         }));
     }
 
-    fn show_rows(&mut self, rows: Vec<Vec<u8>>) {
+    /// Rows are durable: what waited for each of them goes out, and the row itself behind what it shows.
+    fn written(&mut self, rows: Vec<Vec<u8>>) {
         for payload in rows {
             self.stored += 1;
+            self.release();
             let row = v1::LedgerRow {
                 sequence: self.stored,
                 payload,
             };
+            let sequence = self.stored;
             self.watchers.retain(|watcher| {
-                !watcher.rows || offer(&watcher.events, Watched::Row(row.clone()))
+                !watcher.rows || offer(&watcher.events, sequence, Watched::Row(row.clone()))
             });
         }
     }
 
-    /// An append is durable: release what waited for it.
-    async fn written(&mut self, rows: Vec<Vec<u8>>) {
-        self.show_rows(rows);
-        self.release().await;
-    }
-
-    async fn release(&mut self) {
+    fn release(&mut self) {
         while let Some((after, _)) = self.gated.front()
             && *after <= self.stored
         {
             match self.gated.pop_front() {
                 Some((_, Gated::Ack { agent, sequence })) => {
-                    if let Some(outbox) = self.outboxes.get(&agent) {
-                        let body = v1::coordinator_message::Body::Ack(v1::Ack { sequence });
-                        outbox
-                            .send(v1::CoordinatorMessage { body: Some(body) })
-                            .await
-                            .ok();
-                    }
+                    let body = v1::coordinator_message::Body::Ack(v1::Ack { sequence });
+                    let message = v1::CoordinatorMessage {
+                        body: Some(body),
+                        run: self.seat.opening.number,
+                    };
+                    self.send(agent, message);
                 }
                 Some((_, Gated::Stored)) => {
                     let effects = self.run.step(self.now(), Event::Stored);
-                    self.perform(effects).await;
+                    self.perform(effects);
                 }
+                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, show),
                 None => {}
             }
         }
     }
 
-    fn show(&mut self, show: Show) {
-        let body = match show {
-            Show::Failure {
-                id,
-                outcome,
-                shard,
-                duration,
-                text,
-            } => Watched::Failure(v1::Failure {
-                id,
-                outcome: wire::outcome_out(outcome) as i32,
-                shard,
-                duration_us: duration.0,
-                text: Some(wire::case_text_out(text)),
-            }),
-            Show::Printed { id, shard, output } => Watched::Printed(v1::Printed {
-                id,
-                shard,
-                output: output
-                    .into_iter()
-                    .map(|(name, text)| v1::Output { name, text })
-                    .collect(),
-            }),
-            Show::Notice { level, text } => Watched::Notice(v1::Notice {
-                level: wire::level_out(level) as i32,
-                text,
-            }),
-        };
+    fn tell_watchers(&mut self, sequence: u64, body: Watched) {
         self.watchers
-            .retain(|watcher| offer(&watcher.events, body.clone()));
+            .retain(|watcher| offer(&watcher.events, sequence, body.clone()));
     }
 
     fn show_progress(&mut self) {
@@ -411,20 +422,19 @@ impl RunTask {
                 .collect(),
             phase: progress.phase.to_owned(),
         });
-        self.watchers
-            .retain(|watcher| offer(&watcher.events, body.clone()));
+        self.tell_watchers(0, body);
     }
 
     /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
     async fn finish(mut self, failed: Option<StoreError>) {
-        let mut last = ended(&self.run, self.seat.store.directory());
+        let mut last = ended(self.run.record(), self.seat.store.directory());
         let rows = std::mem::take(&mut self.rows);
         let failed = match failed {
             Some(error) => Some(error_chain(&error)),
             None => self.write_everything(rows.clone()).await.err(),
         };
         match failed {
-            None => self.show_rows(rows),
+            None => self.written(rows),
             Some(reason) => {
                 // Not a test's failure and never a pass; a failure that is known stays one.
                 if !matches!(last.exit_code, RED | UNBUILT) {
@@ -434,23 +444,24 @@ impl RunTask {
                 last.message = format!("the run's record could not be written: {reason}");
                 for outbox in self.outboxes.values() {
                     let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
-                    outbox.send(close).await.ok();
+                    // One that does not listen is cut off by the hub.
+                    let _ = outbox.send(close);
                 }
             }
         }
         // The hub hears it first: whoever is told that the run has ended may ask for its reports at once.
-        if let Some(hub) = self.seat.hub.upgrade() {
-            let ended = HubMessage::RunEnded {
-                run: self.seat.opening.run.clone(),
-                ended: last.clone(),
-                handle: self.seat.handle,
-                rows: self.stored,
-            };
-            hub.send(ended).await.ok();
-        }
-        for watcher in &self.watchers {
-            let body = Some(Watched::Ended(last.clone()));
-            watcher.events.send(v1::WatchEvent { body }).await.ok();
+        self.seat.hub.tell(Notice::Ended {
+            run: self.seat.opening.number,
+            ended: Box::new(last.clone()),
+            rows: self.stored,
+        });
+        for watcher in std::mem::take(&mut self.watchers) {
+            let (sequence, body) = (0, Some(Watched::Ended(last.clone())));
+            // One that is slow to take the rest waits for itself only.
+            tokio::spawn(async move {
+                let event = v1::WatchEvent { sequence, body };
+                watcher.events.send(event).await.ok();
+            });
         }
     }
 
@@ -484,8 +495,9 @@ impl RunTask {
 }
 
 /// A watcher that does not keep up is dropped; it attaches again from its cursor.
-fn offer(events: &mpsc::Sender<v1::WatchEvent>, body: Watched) -> bool {
-    events.try_send(v1::WatchEvent { body: Some(body) }).is_ok()
+fn offer(events: &mpsc::Sender<v1::WatchEvent>, sequence: u64, body: Watched) -> bool {
+    let body = Some(body);
+    events.try_send(v1::WatchEvent { sequence, body }).is_ok()
 }
 
 fn append_texts(path: &std::path::Path, texts: &[u8]) -> std::io::Result<()> {

@@ -1,38 +1,38 @@
-//! The gRPC services. They check what comes in, turn it into messages for hub and runs, and hold no state of their own.
+//! The clients' service: submissions, watchers, reports.
 
-use super::Settings;
-use super::hub::{Found, HubMessage};
+use super::ended::ended;
+use super::hub::{self, Found, HubMessage};
+use super::past;
 use super::run_task::RunMessage;
+use crate::record::Record;
 use crate::report;
-use crate::run::{AgentId, AgentJoined, Event};
-use crate::wire;
-use evenkeel_proto::{VERSIONS, v1};
+use crate::run::Event;
+use crate::store::{RunHandle, RunRow, Store};
+use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
-use std::collections::HashMap;
 use std::io::Read;
+use std::path::PathBuf;
 use std::pin::Pin;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status, Streaming};
-use v1::agent_message::Body as In;
-use v1::coordinator_message::Body as Out;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// How many messages may wait for an agent; the run's task waits then.
-const AGENT_QUEUE: usize = 4096;
 /// How many events may wait for a watcher before it is dropped.
 const WATCH_QUEUE: usize = 16_384;
-/// An agent with more slots than this is misconfigured.
-const MAX_SLOTS: u32 = 4096;
 const CHUNK: usize = 256 << 10;
+/// A listing of runs is no longer than this.
+const MAX_LISTED: u32 = 1000;
 /// A run that takes no watcher any more has written its last rows and reports within this time.
 const ENDING: std::time::Duration = std::time::Duration::from_secs(30);
 /// How often it is looked whether it has.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// A receiver as the stream that tonic wants.
-fn outgoing<T: Send + 'static>(mut receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+pub(super) fn outgoing<T: Send + 'static>(
+    mut receiver: mpsc::Receiver<T>,
+) -> impl Stream<Item = T> + Send {
     futures_poll(move |context| receiver.poll_recv(context))
 }
 
@@ -56,201 +56,74 @@ where
     PollFn(poll)
 }
 
-fn gone() -> Status {
+pub(super) fn gone() -> Status {
     Status::unavailable("the coordinator is shutting down")
-}
-
-pub(super) struct Agents {
-    pub hub: mpsc::Sender<HubMessage>,
-    pub settings: Settings,
-}
-
-#[tonic::async_trait]
-impl v1::agent_service_server::AgentService for Agents {
-    type SessionStream = Outgoing<v1::CoordinatorMessage>;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<v1::AgentMessage>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        let mut incoming = request.into_inner();
-        let first = tokio::time::timeout(self.settings.lost_after, incoming.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("no hello came"))??;
-        let Some(In::Hello(hello)) = first.and_then(|message| message.body) else {
-            return Err(Status::invalid_argument("a session starts with a hello"));
-        };
-        let (lowest, highest) = VERSIONS;
-        if hello.max_version < lowest || hello.min_version > highest {
-            return Err(Status::failed_precondition(format!(
-                "the agent speaks protocol versions {} to {}, this coordinator {lowest} to {highest}; use releases that are next to each other",
-                hello.min_version, hello.max_version
-            )));
-        }
-        if hello.slots == 0 || hello.slots > MAX_SLOTS {
-            return Err(Status::invalid_argument(format!(
-                "an agent has 1 to {MAX_SLOTS} slots, not {}",
-                hello.slots
-            )));
-        }
-        let version = hello.max_version.min(highest);
-        let (reply, agent) = oneshot::channel();
-        self.hub
-            .send(HubMessage::NextAgent { reply })
-            .await
-            .map_err(|_| gone())?;
-        let agent = agent.await.map_err(|_| gone())?;
-
-        let (outbox, outgoing_messages) = mpsc::channel(AGENT_QUEUE);
-        let welcome = v1::Welcome {
-            version,
-            last_sequence: 0,
-            heartbeat_ms: self.settings.heartbeat.as_millis() as u32,
-            lost_after_ms: self.settings.lost_after.as_millis() as u32,
-        };
-        let message = v1::CoordinatorMessage {
-            body: Some(Out::Welcome(welcome)),
-        };
-        outbox.send(message).await.map_err(|_| gone())?;
-        let joined = AgentJoined {
-            agent,
-            name: hello.agent,
-            incarnation: hello.incarnation,
-            environment_class: environment_class(hello.environment.as_ref(), &hello.labels),
-            slots: hello.slots,
-            clock: Micros(hello.clock_us),
-        };
-        self.hub
-            .send(HubMessage::AgentConnected { joined, outbox })
-            .await
-            .map_err(|_| gone())?;
-        tokio::spawn(listen(
-            agent,
-            incoming,
-            self.hub.clone(),
-            self.settings.lost_after,
-        ));
-        Ok(Response::new(Box::pin(outgoing(outgoing_messages).map(Ok))))
-    }
-}
-
-/// OS, CPU model and declared labels: durations are comparable within a class.
-fn environment_class(
-    environment: Option<&v1::Environment>,
-    labels: &std::collections::BTreeMap<String, String>,
-) -> String {
-    let environment = environment.cloned().unwrap_or_default();
-    let mut class = format!(
-        "{} {} {} x{}",
-        environment.os, environment.arch, environment.cpu, environment.cores
-    );
-    for (key, value) in labels {
-        class.push_str(&format!(" {key}={value}"));
-    }
-    class
-}
-
-/// Carries an agent's messages to its runs until the stream ends or falls silent.
-async fn listen(
-    agent: AgentId,
-    mut incoming: Streaming<v1::AgentMessage>,
-    hub: mpsc::Sender<HubMessage>,
-    lost_after: std::time::Duration,
-) {
-    let mut runs: HashMap<String, mpsc::Sender<RunMessage>> = HashMap::new();
-    let (reason, lost) = loop {
-        let message = match tokio::time::timeout(lost_after, incoming.message()).await {
-            Err(_) => {
-                break (
-                    format!("nothing was heard of it for {} s", lost_after.as_secs_f32()),
-                    true,
-                );
-            }
-            Ok(Err(status)) => break (format!("its connection broke: {}", status.message()), true),
-            Ok(Ok(None)) => {
-                break (
-                    "its connection was closed without a goodbye".to_owned(),
-                    true,
-                );
-            }
-            Ok(Ok(Some(message))) => message,
-        };
-        match message.body {
-            Some(In::Facts(batch)) => {
-                if !runs.contains_key(&batch.run) {
-                    if runs.len() > 64 {
-                        runs.clear();
-                    }
-                    let (reply, found) = oneshot::channel();
-                    let find = HubMessage::Find {
-                        run: batch.run.clone(),
-                        reply,
-                    };
-                    if hub.send(find).await.is_err() {
-                        return;
-                    }
-                    // Facts about a run that is over or was never here have no effect.
-                    let Ok(Some(Found::Live(events))) = found.await else {
-                        continue;
-                    };
-                    runs.insert(batch.run.clone(), events);
-                }
-                let facts: Result<Vec<_>, _> = batch.facts.into_iter().map(wire::fact).collect();
-                let facts = match facts {
-                    Ok(facts) => facts,
-                    Err(error) => {
-                        break (
-                            format!("it sent a message that is not allowed: {error}"),
-                            true,
-                        );
-                    }
-                };
-                let event = Event::Facts {
-                    agent,
-                    first_sequence: batch.first_sequence,
-                    sent_at: Micros(batch.sent_at_us),
-                    facts,
-                };
-                if runs[&batch.run]
-                    .send(RunMessage::Event(event))
-                    .await
-                    .is_err()
-                {
-                    runs.remove(&batch.run);
-                }
-            }
-            Some(In::Heartbeat(_)) => {}
-            Some(In::Goodbye(goodbye)) => break (goodbye.reason, false),
-            Some(In::Hello(_)) | None => {
-                break ("it sent a message that is not allowed".to_owned(), true);
-            }
-        }
-    };
-    hub.send(HubMessage::AgentGone {
-        agent,
-        reason,
-        lost,
-    })
-    .await
-    .ok();
 }
 
 pub(super) struct Runs {
     pub hub: mpsc::Sender<HubMessage>,
+    pub store: Store,
 }
 
 impl Runs {
-    async fn find(&self, run: &str) -> Result<Found, Status> {
+    /// A run of this process or of the store.
+    async fn find(&self, project: &str, run: &str) -> Result<Found, Status> {
         let (reply, found) = oneshot::channel();
-        self.hub
-            .send(HubMessage::Find {
-                run: run.to_owned(),
-                reply,
-            })
-            .await
-            .map_err(|_| gone())?;
-        let found = found.await.map_err(|_| gone())?;
-        found.ok_or_else(|| Status::not_found(format!("this coordinator knows no run {run:?}")))
+        let find = HubMessage::Find {
+            project: project.to_owned(),
+            run: run.to_owned(),
+            reply,
+        };
+        self.hub.send(find).await.map_err(|_| gone())?;
+        match found.await.map_err(|_| gone())?? {
+            Found::Unknown => self.find_stored(project, run).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn find_stored(&self, project: &str, run: &str) -> Result<Found, Status> {
+        let row = self.row(project, run).await?;
+        if row.closed.is_none() {
+            return Err(Status::failed_precondition(format!(
+                "run {} was never finished, and is not this coordinator's to finish",
+                row.key.run
+            )));
+        }
+        let batches = self.store.batches(&row).await;
+        let batches = batches.map_err(|error| hub::failed(&error))?;
+        let mut record = Record::default();
+        for batch in &batches {
+            record
+                .apply_batch(batch)
+                .map_err(|error| Status::data_loss(error.to_string()))?;
+        }
+        Ok(Found::Ended {
+            ended: Box::new(ended(&record, self.store.directory())),
+            directory: self.store.run_directory_of(&row),
+            handle: row.handle(),
+            rows: batches.len() as u64,
+        })
+    }
+
+    /// The run of this id, or the only one whose id begins with it.
+    async fn row(&self, project: &str, run: &str) -> Result<RunRow, Status> {
+        let named = Some(project).filter(|project| !project.is_empty());
+        let found = self.store.find(named, run).await;
+        let found = found.map_err(|error| hub::failed(&error))?;
+        let exact: Vec<&RunRow> = found.iter().filter(|row| row.key.run == run).collect();
+        match (exact.as_slice(), found.as_slice()) {
+            ([only], _) => Ok((*only).clone()),
+            ([], [only]) => Ok(only.clone()),
+            ([first, ..], _) if exact.iter().all(|row| row.key.project == first.key.project) => {
+                Ok((*first).clone())
+            }
+            ([], []) => Err(Status::not_found(format!(
+                "this coordinator knows no run {run:?}"
+            ))),
+            _ => Err(Status::failed_precondition(format!(
+                "more than one run is meant by {run:?}; write more of its id, or name its project"
+            ))),
+        }
     }
 }
 
@@ -265,7 +138,7 @@ impl v1::run_service_server::RunService for Runs {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let (reply, response) = oneshot::channel();
         let submit = HubMessage::Submit {
-            request: request.into_inner(),
+            request: Box::new(request.into_inner()),
             reply,
         };
         self.hub.send(submit).await.map_err(|_| gone())?;
@@ -279,9 +152,9 @@ impl v1::run_service_server::RunService for Runs {
         let request = request.into_inner();
         // A run that is about to end takes nobody in any more, and has ended soon.
         let by = tokio::time::Instant::now() + ENDING;
-        let (handle, stored, live) = loop {
-            match self.find(&request.run).await? {
-                Found::Live(events) => {
+        let (place, stored, live) = loop {
+            match self.find(&request.project, &request.run).await? {
+                Found::Live(door) => {
                     let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
                     let (attached, seat) = oneshot::channel();
                     let watch = RunMessage::Watch {
@@ -289,11 +162,11 @@ impl v1::run_service_server::RunService for Runs {
                         events: sender,
                         attached,
                     };
-                    if events.send(watch).await.is_ok()
+                    if door.send(watch).await
                         && let Ok((handle, stored)) = seat.await
                     {
-                        let live: Self::WatchStream = Box::pin(outgoing(receiver).map(Ok));
-                        break (handle, stored, live);
+                        let place = (handle, self.store.run_directory(handle));
+                        break (place, stored, Rest::Live(receiver));
                     }
                     if tokio::time::Instant::now() >= by {
                         return Err(gone());
@@ -302,46 +175,17 @@ impl v1::run_service_server::RunService for Runs {
                 }
                 Found::Ended {
                     ended,
+                    directory,
                     handle,
                     rows,
-                    ..
-                } => {
-                    let last = v1::WatchEvent {
-                        body: Some(v1::watch_event::Body::Ended(*ended)),
-                    };
-                    let live: Self::WatchStream = Box::pin(tokio_stream::once(Ok(last)));
-                    break (handle, rows, live);
-                }
+                } => break ((handle, directory), rows, Rest::Ended(ended)),
+                Found::Unknown => return Err(gone()),
             }
         };
-        if !request.rows || stored <= request.after {
-            return Ok(Response::new(live));
-        }
-        let (reply, payloads) = oneshot::channel();
-        let ask = HubMessage::Payloads {
-            run: handle,
-            after: request.after,
-            until: stored,
-            reply,
-        };
-        self.hub.send(ask).await.map_err(|_| gone())?;
-        let payloads = payloads
-            .await
-            .map_err(|_| gone())?
-            .map_err(|error| Status::internal(error.to_string()))?;
-        let rows = payloads
-            .into_iter()
-            .zip(request.after + 1..)
-            .map(|(payload, sequence)| {
-                let row = v1::LedgerRow { sequence, payload };
-                Ok(v1::WatchEvent {
-                    body: Some(v1::watch_event::Body::Row(row)),
-                })
-            });
-        let past: Vec<_> = rows.collect();
-        Ok(Response::new(Box::pin(
-            tokio_stream::iter(past).chain(live),
-        )))
+        let (sender, receiver) = mpsc::channel(64);
+        let store = self.store.clone();
+        tokio::spawn(watch(store, place, request, stored, live, sender));
+        Ok(Response::new(Box::pin(outgoing(receiver))))
     }
 
     async fn stop(
@@ -349,14 +193,14 @@ impl v1::run_service_server::RunService for Runs {
         request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::StopResponse>, Status> {
         let request = request.into_inner();
-        if let Found::Live(events) = self.find(&request.run).await? {
+        if let Found::Live(door) = self.find(&request.project, &request.run).await? {
             let stop = Event::Stop {
                 reason: request.reason,
                 interrupted: true,
                 grace: Micros(request.grace_us),
             };
             // A run that has just ended needs no stopping.
-            events.send(RunMessage::Event(stop)).await.ok();
+            door.send(RunMessage::Event(stop)).await;
         }
         Ok(Response::new(v1::StopResponse {}))
     }
@@ -366,7 +210,8 @@ impl v1::run_service_server::RunService for Runs {
         request: Request<v1::FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
-        let Found::Ended { directory, .. } = self.find(&request.run).await? else {
+        let found = self.find(&request.project, &request.run).await?;
+        let Found::Ended { directory, .. } = found else {
             return Err(Status::failed_precondition(format!(
                 "run {} has not ended yet",
                 request.run
@@ -381,6 +226,7 @@ impl v1::run_service_server::RunService for Runs {
                 _ => report::JUNIT.to_owned(),
             },
             v1::fetch_request::Report::Json => report::JSON.to_owned(),
+            v1::fetch_request::Report::Outputs => report::OUTPUTS.to_owned(),
             v1::fetch_request::Report::Unspecified => {
                 return Err(Status::invalid_argument(
                     "which report is wanted is not said",
@@ -409,5 +255,83 @@ impl v1::run_service_server::RunService for Runs {
             }
         });
         Ok(Response::new(Box::pin(outgoing(receiver))))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let request = request.into_inner();
+        let (reply, live) = oneshot::channel();
+        self.hub
+            .send(HubMessage::Live { reply })
+            .await
+            .map_err(|_| gone())?;
+        let live = live.await.map_err(|_| gone())?;
+        let project = Some(request.project.as_str()).filter(|project| !project.is_empty());
+        let limit = request.limit.clamp(1, MAX_LISTED);
+        let rows = self.store.runs_of(project, limit).await;
+        let rows = rows.map_err(|error| hub::failed(&error))?;
+        let line = |row: RunRow| {
+            let closed = row.closed.as_ref();
+            v1::RunLine {
+                live: live.contains(&row.handle().number()),
+                project: row.key.project.clone(),
+                run: row.key.run.clone(),
+                round: row.key.round,
+                suites: row.suite.clone(),
+                opened_unix_us: row.opened_unix_us,
+                verdict: closed.map(|closed| closed.verdict.clone()).unwrap_or_default(),
+                exit_code: closed.map_or(0, |closed| closed.exit_code),
+                tests: closed.map_or(0, |closed| closed.tests),
+                failures: closed.map_or(0, |closed| closed.failures),
+                makespan_us: closed.map_or(0, |closed| closed.makespan_us),
+            }
+        };
+        let runs = rows.into_iter().map(line).collect();
+        Ok(Response::new(v1::ListRunsResponse { runs }))
+    }
+}
+
+/// What follows what is past.
+enum Rest {
+    Live(mpsc::Receiver<v1::WatchEvent>),
+    Ended(Box<v1::Ended>),
+}
+
+/// Shows a watcher what it has missed, and then what comes.
+async fn watch(
+    store: Store,
+    (handle, directory): (RunHandle, PathBuf),
+    request: v1::WatchRequest,
+    stored: u64,
+    rest: Rest,
+    events: mpsc::Sender<Result<v1::WatchEvent, Status>>,
+) {
+    let past = (request.after, stored);
+    let shown = past::replay(&store, (handle, &directory), past, request.rows, &events).await;
+    match shown {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => {
+            events.send(Err(hub::failed(&error))).await.ok();
+            return;
+        }
+    }
+    match rest {
+        Rest::Ended(ended) => {
+            let event = v1::WatchEvent {
+                sequence: 0,
+                body: Some(v1::watch_event::Body::Ended(*ended)),
+            };
+            events.send(Ok(event)).await.ok();
+        }
+        Rest::Live(mut live) => {
+            while let Some(event) = live.recv().await {
+                if events.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }

@@ -29,6 +29,16 @@ pub struct RunRow {
     pub closed: Option<ClosedRow>,
 }
 
+impl RunRow {
+    /// To read the run with; it gives no right to write.
+    pub fn handle(&self) -> RunHandle {
+        RunHandle {
+            row: self.row,
+            epoch: 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct ClosedRow {
     pub verdict: String,

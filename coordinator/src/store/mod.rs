@@ -99,6 +99,11 @@ impl RunHandle {
     pub fn number(self) -> i64 {
         self.row
     }
+
+    /// Of the store when it was taken over by who holds the run.
+    pub fn epoch(self) -> i64 {
+        self.epoch
+    }
 }
 
 /// A handle to the task that owns the store. Cheap to clone; the task ends when the last handle is dropped.

@@ -1,0 +1,434 @@
+//! Who serves the run: slots that come, agents that are cut off and come back, slots that are wanted elsewhere, machines that are
+//! set aside.
+
+use super::{
+    AgentBack, AgentId, AgentJoined, AgentState, Command, Effect, Level, Micros, Phase, Run,
+    ShardState, SuiteHistory,
+};
+use crate::record::Verdict;
+use evenkeel_proto::ledger as l;
+use l::entry::Body;
+use std::collections::BTreeMap;
+
+/// So many failures on an agent on which nothing has passed yet are its own, where elsewhere tests pass.
+const SUSPICIOUS: u32 = 10;
+
+impl AgentState {
+    pub(super) fn new(id: AgentId, opening: u64, sequence: u64, offset: i64) -> AgentState {
+        AgentState {
+            id,
+            connected: true,
+            gone: false,
+            opening,
+            sequence,
+            offset,
+            unacknowledged: None,
+            failures: 0,
+            passed: false,
+            set_aside: false,
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn agent_joined(&mut self, now: Micros, joined: AgentJoined) {
+        let id = joined.agent;
+        if self.is_closed() {
+            self.effects.push(Effect::Send {
+                agent: id,
+                command: Command::Close { abort: false },
+            });
+            return;
+        }
+        self.without_agents = None;
+        let known = self.by_id.get(&id).copied();
+        let known = known.filter(|&agent| !self.agents[agent as usize].gone);
+        let agent = known.unwrap_or(self.agents.len() as u32);
+        if known.is_none() {
+            let offset = now.0 as i64 - joined.clock.0 as i64;
+            let opening = u64::from(self.record.term) << 32 | u64::from(agent + 1);
+            self.agents.push(AgentState::new(id, opening, 0, offset));
+            self.by_id.insert(id, agent);
+            self.append(Body::AgentJoined(l::AgentJoined {
+                agent,
+                name: joined.name,
+                incarnation: joined.incarnation,
+                environment_class: joined.environment_class,
+            }));
+        }
+        let mut slots = joined.slots;
+        if self.settings.script.is_some() {
+            slots.truncate(1);
+        }
+        let first = self.shards.len() as u32;
+        for slot in slots {
+            let shard = self.shards.len() as u32;
+            self.append(Body::ShardOpened(l::ShardOpened { shard, agent, slot }));
+            self.by_slot.insert((agent, slot), shard);
+            self.shards.push(ShardState::default());
+            self.dispatcher.expect(shard, 0);
+            self.script_position.push((0, 0));
+        }
+        let shards = first..self.shards.len() as u32;
+        if self.suites.len() > 1 && self.history.is_none() {
+            self.unopened.extend(shards);
+        } else {
+            self.open_slots(shards.collect());
+        }
+    }
+
+    /// Has agents start these slots, each with the kind of process that is going to be needed.
+    pub(super) fn open_slots(&mut self, shards: Vec<u32>) {
+        let mut by_agent: BTreeMap<u32, Vec<(u32, u32, u32)>> = BTreeMap::new();
+        for shard in shards {
+            if self.shards[shard as usize].gone {
+                continue;
+            }
+            let kind = self.first_kind(shard);
+            self.shards[shard as usize].kind = kind;
+            self.dispatcher.turn(shard, kind);
+            let on_record = &self.record.shards[shard as usize];
+            let own = by_agent.entry(on_record.agent).or_default();
+            own.push((on_record.slot, shard, kind));
+        }
+        let slots = self.serving();
+        for (agent, shards) in by_agent {
+            let command = Command::Open {
+                opening: self.agents[agent as usize].opening,
+                slots,
+                shards,
+                max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
+            };
+            self.send_to_agent(agent, command);
+        }
+    }
+
+    pub(super) fn send_to_agent(&mut self, agent: u32, command: Command) {
+        let AgentState { id, connected, .. } = self.agents[agent as usize];
+        if connected {
+            self.effects.push(Effect::Send { agent: id, command });
+        }
+    }
+
+    /// Each suite needs somebody who lists it. Then slots go where the history knows of most for each of them.
+    fn first_kind(&self, shard: u32) -> u32 {
+        let suites = self.suites.len() as u32;
+        if let Some(process) = self.script_start(shard) {
+            return process;
+        }
+        if shard < suites {
+            return shard;
+        }
+        let known = self.history.as_ref().map_or(&[][..], |known| &known.suites);
+        let work: Vec<Micros> = known.iter().map(SuiteHistory::work).collect();
+        if work.iter().all(|work| *work == Micros::ZERO) {
+            return shard % suites;
+        }
+        let share = |suite: u32| {
+            let before = self.shards[..shard as usize].iter();
+            let have = before
+                .filter(|shard| shard.kind == suite && !shard.gone)
+                .count() as u64;
+            let work = work.get(suite as usize).copied().unwrap_or_default();
+            (work.0 / have.max(1), std::cmp::Reverse(suite))
+        };
+        (0..suites).max_by_key(|&suite| share(suite)).unwrap_or(0)
+    }
+
+    /// An agent's slots that the run still has.
+    fn shards_of(&self, agent: u32) -> Vec<u32> {
+        let own = (0..).zip(&self.record.shards);
+        own.filter(|(shard, on_record)| {
+            on_record.agent == agent && !self.shards[*shard as usize].gone
+        })
+        .map(|(shard, _)| shard)
+        .collect()
+    }
+
+    pub(super) fn agent_cut(&mut self, id: AgentId) {
+        if let Some(&agent) = self.by_id.get(&id) {
+            self.agents[agent as usize].connected = false;
+        }
+    }
+
+    /// An agent is here again: it is told what of what it holds stands, and once more what it may not have heard.
+    pub(super) fn agent_back(&mut self, now: Micros, back: AgentBack) {
+        let agent = (back.opening as u32).wrapping_sub(1);
+        let known = self.record.agents.get(agent as usize).filter(|on_record| {
+            on_record.incarnation == back.incarnation
+                && self.agents[agent as usize].opening == back.opening
+        });
+        let stands = known.is_some() && !self.agents[agent as usize].gone && !self.is_closed();
+        if !stands {
+            if known.is_some() {
+                // What it did under leases that it has lost is evidence.
+                let state = &mut self.agents[agent as usize];
+                state.id = back.agent;
+                let (sequence, slots) = (state.sequence, Vec::new());
+                self.effects.push(Effect::Send {
+                    agent: back.agent,
+                    command: Command::Resume { sequence, slots },
+                });
+            }
+            self.effects.push(Effect::Send {
+                agent: back.agent,
+                command: Command::Close { abort: true },
+            });
+            for slot in back.slots {
+                self.free(back.agent, slot, false);
+            }
+            return;
+        }
+        let state = &mut self.agents[agent as usize];
+        self.by_id.remove(&state.id);
+        state.id = back.agent;
+        state.connected = true;
+        state.offset = now.0 as i64 - back.clock.0 as i64;
+        let sequence = state.sequence;
+        self.by_id.insert(back.agent, agent);
+        self.without_agents = None;
+        for shard in self.shards_of(agent) {
+            // The word that it is the run's got lost.
+            let slot = self.record.shards[shard as usize].slot;
+            if !back.slots.contains(&slot) {
+                self.shard_gone(now, shard, false);
+                self.free(back.agent, slot, false);
+            }
+        }
+        let own = self.shards_of(agent);
+        let standing = |&shard: &u32| {
+            let slot = self.record.shards[shard as usize].slot;
+            let leases = self.shards[shard as usize].leases.iter();
+            (slot, leases.map(|&(lease, _)| lease).collect())
+        };
+        let slots = own.iter().map(standing).collect();
+        self.send_to_agent(agent, Command::Resume { sequence, slots });
+        let slot_of = |shard: &u32| self.record.shards[*shard as usize].slot;
+        let ours: Vec<u32> = own.iter().map(slot_of).collect();
+        for slot in back.slots.into_iter().filter(|slot| !ours.contains(slot)) {
+            let abort = true;
+            self.send_to_agent(agent, Command::CloseSlot { slot, abort });
+        }
+        for shard in own {
+            self.say_again(shard);
+        }
+        if self.aborted {
+            self.send_to_agent(agent, Command::Close { abort: true });
+        }
+    }
+
+    /// Tells a slot what it was told before, as far as it still holds. It takes no harm from hearing it twice.
+    fn say_again(&mut self, shard: u32) {
+        let slot = self.record.shards[shard as usize].slot;
+        let leases: Vec<u64> = self.shards[shard as usize]
+            .leases
+            .iter()
+            .map(|(lease, _)| *lease)
+            .collect();
+        for lease in leases {
+            let on_record = self.record.lease(lease).expect("a live lease is on record");
+            let (generation, from) = (on_record.generation, on_record.revoked);
+            if let Some(from) = from {
+                let command = Command::Revoke {
+                    slot,
+                    lease,
+                    generation,
+                    from,
+                };
+                self.send_to_shard(shard, command);
+            }
+        }
+        let state = &self.shards[shard as usize];
+        let (ready, told_idle, leaving) = (state.ready, state.told_idle, state.leaving);
+        let (ends, concluding) = (state.ends, state.concluding);
+        for suite in 0..self.suites.len() as u32 {
+            let state = &self.suites[suite as usize];
+            let ask = state.ask;
+            if state.lister == Some(shard) && !state.listed {
+                let kind = suite;
+                self.send_to_shard(shard, Command::List { slot, kind, ask });
+            }
+        }
+        if !ready && !leaving && !self.is_concluding() {
+            self.send_to_shard(shard, Command::Recycle { slot });
+        }
+        if told_idle {
+            self.send_to_shard(shard, Command::Idle { slot, ends });
+        }
+        if leaving {
+            let abort = false;
+            self.send_to_shard(shard, Command::CloseSlot { slot, abort });
+        }
+        if concluding {
+            match self.phase {
+                Phase::Finishing { suite, ask, .. } => self.send_finish(shard, suite, ask),
+                Phase::Concluding => self.send_to_shard(shard, Command::Conclude { slot }),
+                Phase::Listing | Phase::Running | Phase::Closed => {}
+            }
+        }
+    }
+
+    pub(super) fn agent_gone(&mut self, now: Micros, id: AgentId, reason: &str, lost: bool) {
+        let Some(&agent) = self.by_id.get(&id) else {
+            return;
+        };
+        let state = &mut self.agents[agent as usize];
+        state.connected = false;
+        if std::mem::replace(&mut state.gone, true) || self.is_closed() {
+            return;
+        }
+        self.append(Body::AgentGone(l::AgentGone {
+            agent,
+            reason: reason.to_owned(),
+            lost,
+        }));
+        let name = self.record.agents[agent as usize].name.clone();
+        let own = self.shards_of(agent);
+        let served = !own.is_empty();
+        for shard in own {
+            self.shard_gone(now, shard, lost);
+        }
+        if lost && served {
+            self.note(
+                Level::Warning,
+                &format!("agent {name} is lost ({reason}); what it held goes elsewhere"),
+            );
+        }
+        self.look_for_agents(now);
+    }
+
+    /// A run that nobody is left for waits for somebody, for a while.
+    fn look_for_agents(&mut self, now: Micros) {
+        if self.agents.iter().any(|agent| !agent.gone) {
+            return;
+        }
+        if self.settings.closed_shop || self.record.stopped.is_some() {
+            self.give_up("no agent is left");
+        } else {
+            self.without_agents = Some(now);
+            self.note(
+                Level::Warning,
+                "no agent is left; waiting up to 60 s for another",
+            );
+        }
+    }
+
+    /// These slots are wanted elsewhere: what has not started is given back, and the slot is closed when what runs has ended.
+    pub(super) fn release(&mut self, id: AgentId, slots: &[u32]) {
+        if self.is_closed() || self.is_concluding() {
+            return;
+        }
+        let Some(&agent) = self.by_id.get(&id) else {
+            return;
+        };
+        for slot in slots {
+            if let Some(&shard) = self.by_slot.get(&(agent, *slot)) {
+                self.leave(shard);
+            }
+        }
+    }
+
+    fn leave(&mut self, shard: u32) {
+        let state = &mut self.shards[shard as usize];
+        if state.gone || std::mem::replace(&mut state.leaving, true) {
+            return;
+        }
+        let held: Vec<u64> = state.leases.iter().map(|(lease, _)| *lease).collect();
+        self.dispatcher.close(shard);
+        self.miss_listing(shard);
+        for lease in held {
+            self.revoke(shard, lease, 0);
+        }
+        let slot = self.record.shards[shard as usize].slot;
+        let abort = false;
+        self.send_to_shard(shard, Command::CloseSlot { slot, abort });
+    }
+
+    /// The agent has closed a slot.
+    pub(super) fn slot_closed(&mut self, now: Micros, shard: u32) {
+        if !self.shards[shard as usize].gone {
+            self.shard_gone(now, shard, false);
+        }
+        let on_record = &self.record.shards[shard as usize];
+        let (agent, slot) = (on_record.agent as usize, on_record.slot);
+        let AgentState { id, set_aside, .. } = self.agents[agent];
+        self.free(id, slot, set_aside);
+    }
+
+    fn free(&mut self, agent: AgentId, slot: u32, unfit: bool) {
+        self.effects.push(Effect::Free { agent, slot, unfit });
+    }
+
+    /// So many slots of an agent are wanted elsewhere: those that the run can do without most easily go.
+    pub(super) fn spare(&mut self, now: Micros, id: AgentId, count: u32) {
+        if self.is_closed() || self.is_concluding() {
+            return;
+        }
+        let Some(&agent) = self.by_id.get(&id) else {
+            return;
+        };
+        let own = self.shards_of(agent).into_iter();
+        let serving = own.filter(|&shard| !self.shards[shard as usize].leaving);
+        let mut serving: Vec<(bool, Micros, std::cmp::Reverse<u32>)> = serving
+            .map(|shard| {
+                let free = self.dispatcher.free(shard, now);
+                (self.lists(shard), free, std::cmp::Reverse(shard))
+            })
+            .collect();
+        serving.sort_unstable();
+        for (_, _, std::cmp::Reverse(shard)) in serving.into_iter().take(count as usize) {
+            self.leave(shard);
+        }
+    }
+
+    /// How many slots the run could use now.
+    pub fn appetite(&self) -> u32 {
+        let serving = self.shards.iter().filter(|shard| !shard.gone && !shard.leaving);
+        match self.phase {
+            Phase::Listing => u32::MAX,
+            Phase::Running if self.over || self.record.stopped.is_some() => serving.count() as u32,
+            Phase::Running if !self.is_listed() => u32::MAX,
+            Phase::Running => {
+                let (busy, idle): (Vec<&ShardState>, Vec<&ShardState>) =
+                    serving.partition(|shard| !shard.leases.is_empty());
+                let mut shards = 0..self.shards.len() as u32;
+                let divides = shards.any(|shard| self.could_give(shard));
+                let idle = if divides { idle.len() } else { 0 };
+                (busy.len() + idle + self.dispatcher.waiting()) as u32
+            }
+            Phase::Concluding | Phase::Finishing { .. } => serving.count() as u32,
+            Phase::Closed => 0,
+        }
+    }
+
+    /// A machine on which everything fails at once, while tests pass elsewhere, gets nothing more before it has failed what others
+    /// would have run.
+    pub(super) fn judge_machine(&mut self, shard: u32, verdict: Verdict) {
+        let agent = self.record.shards[shard as usize].agent;
+        let state = &mut self.agents[agent as usize];
+        if !verdict.is_failure() {
+            state.passed |= verdict == Verdict::Passed;
+            return;
+        }
+        state.failures += 1;
+        if state.passed || state.set_aside || state.failures < SUSPICIOUS {
+            return;
+        }
+        let mut others = (0..).zip(&self.agents);
+        let others = others.any(|(other, state): (u32, _)| {
+            other != agent && state.connected && state.passed && !state.set_aside
+        });
+        if !others {
+            return;
+        }
+        self.agents[agent as usize].set_aside = true;
+        let name = &self.record.agents[agent as usize].name;
+        let text = format!(
+            "agent {name} is set aside: its first {SUSPICIOUS} tests all failed, and elsewhere tests pass"
+        );
+        self.note(Level::Error, &text);
+        for shard in self.shards_of(agent) {
+            self.leave(shard);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What clients ask a coordinator: again and again while it is being restarted, for a while.
+
+use crate::cli::Trust;
+use crate::connect::{self, Address};
+use crate::exit::Failure;
+use crate::run::client;
+use evenkeel_coordinator::record::Record;
+use evenkeel_proto::{ledger as l, v1};
+use prost::Message;
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use v1::run_service_client::RunServiceClient;
+use v1::watch_event::Body;
+
+/// A coordinator that went away is given this long to come back.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pauses between tries double up to this.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A way to a coordinator that outlives its restarts.
+#[derive(Clone)]
+pub struct Remote {
+    channel: Channel,
+    /// One in this process is not started again.
+    patience: Duration,
+}
+
+/// Whether asking again may help: the connection failed, not what was asked.
+pub fn is_passing(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::Cancelled => true,
+        // A connection that broke has an error of its own behind it; a coordinator's answer has none.
+        Code::Unknown | Code::Internal | Code::DeadlineExceeded => status.source().is_some(),
+        _ => false,
+    }
+}
+
+/// Tries until something that may pass has passed, and not for ever.
+pub struct Patience {
+    until: Option<Instant>,
+    pause: Duration,
+    lasts: Duration,
+}
+
+impl Patience {
+    fn new(lasts: Duration) -> Patience {
+        Patience {
+            until: None,
+            pause: Duration::from_millis(50),
+            lasts,
+        }
+    }
+
+    /// Something went well: what fails next is counted anew.
+    pub fn renew(&mut self) {
+        *self = Patience::new(self.lasts);
+    }
+
+    /// Waits before the next try; an error where it has been tried for long enough.
+    pub async fn again(&mut self, status: Status) -> Result<(), Failure> {
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + self.lasts);
+        if !is_passing(&status) {
+            return Err(refused(&status));
+        }
+        if now >= until {
+            return Err(Failure::infrastructure(
+                "the coordinator is gone, so the run's verdict is not known",
+                status,
+            ));
+        }
+        tokio::time::sleep(self.pause.min(until - now)).await;
+        self.pause = (self.pause * 2).min(PAUSE);
+        Ok(())
+    }
+}
+
+/// What a coordinator does not do, in its words.
+pub fn refused(status: &Status) -> Failure {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::NotFound
+        | Code::PermissionDenied => Failure::usage(status.message()),
+        _ => Failure::infrastructure("the coordinator did not do it", status.clone()),
+    }
+}
+
+impl Remote {
+    pub async fn reach(address: &str, trust: &Trust) -> Result<Remote, Failure> {
+        let address = Address::parse(address)?;
+        address.trusted(trust)?;
+        let channel = connect::connect(&address).await?;
+        Ok(Remote {
+            channel,
+            patience: PATIENCE,
+        })
+    }
+
+    /// A coordinator in this process.
+    pub fn local(channel: Channel) -> Remote {
+        Remote {
+            channel,
+            patience: Duration::ZERO,
+        }
+    }
+
+    pub fn client(&self) -> RunServiceClient<Channel> {
+        client(self.channel.clone())
+    }
+
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.patience)
+    }
+
+    /// Asks until there is an answer.
+    pub async fn ask<T, F>(
+        &self,
+        mut what: impl FnMut(RunServiceClient<Channel>) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut patience = self.patience();
+        loop {
+            match what(self.client()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => patience.again(status).await?,
+            }
+        }
+    }
+
+    /// The record of a run that has ended, and how it did.
+    pub async fn record(&self, project: &str, run: &str) -> Result<(Record, v1::Ended), Failure> {
+        let request = v1::WatchRequest {
+            run: run.to_owned(),
+            after: 0,
+            rows: true,
+            project: project.to_owned(),
+        };
+        let mut events = self
+            .ask(|mut client| {
+                let request = request.clone();
+                async move { client.watch(request).await }
+            })
+            .await?;
+        let unreadable =
+            |reason: String| Failure::infrastructure("the run's ledger cannot be read", reason);
+        let mut record = Record::default();
+        loop {
+            let event = events.message().await.map_err(|status| refused(&status))?;
+            match event.and_then(|event| event.body) {
+                Some(Body::Row(row)) => {
+                    let batch = l::Batch::decode(row.payload.as_slice())
+                        .map_err(|error| unreadable(error.to_string()))?;
+                    record
+                        .apply_batch(&batch)
+                        .map_err(|error| unreadable(error.to_string()))?;
+                }
+                Some(Body::Ended(ended)) => return Ok((record, ended)),
+                // What is known of a run that goes on is known up to here.
+                Some(Body::Progress(_)) => return Ok((record, v1::Ended::default())),
+                Some(_) => {}
+                None => return Err(unreadable("the coordinator ended it early".to_owned())),
+            }
+        }
+    }
+}
