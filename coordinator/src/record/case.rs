@@ -135,6 +135,8 @@ pub struct Attempt {
     pub duration: Micros,
     /// Of that, what set up things that cases of its unit share.
     pub setup: Micros,
+    /// It ended with its agent, not with its process.
+    pub agent_lost: bool,
     pub incarnation: u32,
     /// How many cases its process had started before.
     pub ordinal: u32,
@@ -209,6 +211,7 @@ impl Case {
             ended: Micros(attempt.ended_us),
             duration: Micros(attempt.duration_us),
             setup: Micros(attempt.setup_us),
+            agent_lost: attempt.agent_lost,
             incarnation: attempt.incarnation,
             ordinal: attempt.ordinal,
             message: attempt.message.as_str().into(),

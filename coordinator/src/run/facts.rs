@@ -523,6 +523,7 @@ impl Run {
             ordinal,
             message: text.message.clone(),
             text: reference,
+            agent_lost: self.agent_lost,
         }));
         let Some(verdict) = self.verdict_of(unit, number) else {
             return;

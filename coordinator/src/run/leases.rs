@@ -369,8 +369,8 @@ impl Run {
                 return;
             }
             let kills = self.kills.entry((unit, number)).or_default();
-            *kills += u32::from(outside);
-            let again = outside && *kills < KILLS && self.settings.script.is_none();
+            kills.processes += u32::from(outside);
+            let again = outside && kills.processes < KILLS && self.settings.script.is_none();
             let outcome = if again {
                 Outcome::Killed
             } else {
@@ -555,8 +555,8 @@ impl Run {
         let agent = self.record.shards[shard as usize].agent as usize;
         let name = self.record.agents[agent].name.clone();
         let kills = self.kills.entry((unit, number)).or_default();
-        *kills += 1;
-        let again = *kills < LOSSES;
+        kills.agents += 1;
+        let again = kills.agents < LOSSES;
         let times = Times {
             started,
             ended: now,
@@ -567,12 +567,14 @@ impl Run {
             message: if again {
                 format!("agent {name} was lost while it ran")
             } else {
-                format!("it took down {LOSSES} processes or agents, {name} the last")
+                format!("{LOSSES} agents were lost while it ran, {name} the last")
             },
             ..CaseText::default()
         };
         let outcome = if again { Outcome::Killed } else { Outcome::Error };
+        self.agent_lost = true;
         self.attempt(shard, lease, number, outcome, times, 0, text);
+        self.agent_lost = false;
         if again {
             let work = self.works.len() as u32;
             let mut alone = Work::new(unit, Part::Alone(number));
@@ -581,7 +583,10 @@ impl Run {
             self.units[unit as usize].open += 1;
             self.work_again(work);
         } else {
-            self.note(Level::Error, &format!("{id} took down {LOSSES} processes or agents; it is an error, and the run goes on without it"));
+            let text = format!(
+                "{LOSSES} agents were lost while {id} ran; it is an error, and the run goes on without it"
+            );
+            self.note(Level::Error, &text);
         }
         self.stop_at_max_fail(now);
     }

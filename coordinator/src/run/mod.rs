@@ -35,7 +35,7 @@ pub(crate) const RED: u32 = 1;
 pub(crate) const UNBUILT: u32 = 5;
 /// How often a case may lose its process to a kill from outside before it is an error.
 const KILLS: u32 = 2;
-/// How often a case may be at work when its agent is lost, or its process is killed, before it is an error.
+/// How often a case may be at work when its agent is lost before it is an error.
 const LOSSES: u32 = 3;
 /// How often a unit may lose its process or agent without any of its cases making progress.
 const BREAKS: u32 = 3;
@@ -234,6 +234,13 @@ struct UnitState {
     limits: Limits,
 }
 
+/// How often a case was at work when its process was killed from outside, and when its agent was lost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kills {
+    processes: u32,
+    agents: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// No unit is known yet that could be run.
@@ -278,7 +285,9 @@ pub struct Run {
     unstored: VecDeque<u32>,
     /// Units that have been put up.
     put_up: u32,
-    kills: BTreeMap<(u32, u32), u32>,
+    kills: BTreeMap<(u32, u32), Kills>,
+    /// What is being recorded is the loss of an agent.
+    agent_lost: bool,
     /// Cases that a named part has, waiting or leased.
     parted: BTreeSet<(u32, u32)>,
     /// What each case took, of the units that may be too long.
@@ -362,6 +371,7 @@ impl Run {
             unstored: VecDeque::new(),
             put_up: 0,
             kills: BTreeMap::new(),
+            agent_lost: false,
             parted: BTreeSet::new(),
             case_times: HashMap::new(),
             differences: HashMap::new(),

@@ -173,12 +173,14 @@ impl Run {
         }
         for (number, unit) in (0..).zip(&self.record.units) {
             for (case, on_record) in (0..).zip(&unit.cases) {
-                let killed = on_record
-                    .attempts()
-                    .filter(|attempt| attempt.outcome == Outcome::Killed)
-                    .count() as u32;
-                if killed > 0 {
-                    self.kills.insert((number, case), killed);
+                let attempts = on_record.attempts();
+                for killed in attempts.filter(|attempt| attempt.outcome == Outcome::Killed) {
+                    let kills = self.kills.entry((number, case)).or_default();
+                    if killed.agent_lost {
+                        kills.agents += 1;
+                    } else {
+                        kills.processes += 1;
+                    }
                 }
             }
         }
