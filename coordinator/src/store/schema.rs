@@ -152,7 +152,7 @@ CREATE TABLE coordinator (
     ),
 ];
 
-/// Who migrates a PostgreSQL database holds this advisory lock.
+/// Who migrates a PostgreSQL database holds this advisory lock, and gives it back with its connection if that fails.
 const LOCK: i64 = 0x6576_656e_6b65_656c;
 
 /// Brings the store to this version. A newer one is refused as it is; two processes may do this at the same time.
@@ -163,11 +163,12 @@ pub(super) async fn migrate(
     if is_current(connection, address).await? {
         return Ok(());
     }
-    connection.begin().await?;
-    if let Connection::Postgres(_) = connection {
-        let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+    // The lock comes before the transaction, which then sees what its last holder did.
+    if connection.is_remote() {
+        let lock = format!("SELECT pg_advisory_lock({LOCK})");
         connection.script(AssertSqlSafe(lock)).await?;
     }
+    connection.begin().await?;
     // Another process may have been here first.
     let found = version(connection).await?;
     let known = MIGRATIONS.len() as i64;
@@ -188,6 +189,10 @@ pub(super) async fn migrate(
         connection.script(AssertSqlSafe(set)).await?;
     }
     connection.script("COMMIT").await?;
+    if connection.is_remote() {
+        let unlock = format!("SELECT pg_advisory_unlock({LOCK})");
+        connection.script(AssertSqlSafe(unlock)).await?;
+    }
     is_current(connection, address).await.map(|_| ())
 }
 

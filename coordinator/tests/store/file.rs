@@ -1,6 +1,6 @@
 //! What is SQLite's own: the file that holds the store.
 
-use crate::place::{Place, batch, close, note, notes, open};
+use crate::place::{Place, batch, close, note, notes, open, sample};
 use crate::server::fresh_directory;
 use evenkeel_coordinator::store::{FILE, Store, StoreAddress, StoreError};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ async fn looking_changes_nothing() {
     let looking = Store::read(&directory).await.unwrap();
     assert_eq!(looking.runs(3).await.unwrap().len(), 1);
     assert_eq!(looking.check(|_, _| {}).await.unwrap(), []);
-    let refused = looking.import(Vec::new()).await;
+    let refused = looking.import(vec![sample("unit", "a", 1)]).await;
     assert!(
         matches!(refused, Err(StoreError::Statement(_))),
         "{refused:?}"

@@ -146,7 +146,8 @@ async fn carry(
                 }
                 server.write_all(&asked[..length]).await.unwrap();
                 if commit && taken(&swallow) {
-                    server.read(&mut said).await.unwrap();
+                    let answered = server.read(&mut said).await.unwrap();
+                    assert!(answered > 0);
                     return;
                 }
             }
