@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
     let address = Address::parse(&args.coordinator)?;
-    address.trusted(&args.trust)?;
+    address.trusted(&args.reach.trust)?;
     let guard = std::env::current_exe()
         .map_err(|error| Failure::infrastructure("the path of this program is not known", error))?;
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -45,9 +45,8 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
 
-    let mut agent = Agent::new(config).map_err(|error| {
-        Failure::infrastructure("the agent cannot be started", error)
-    })?;
+    let mut agent = Agent::new(config)
+        .map_err(|error| Failure::infrastructure("the agent cannot be started", error))?;
     let mut alone_since = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -80,7 +79,7 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
             alone_since = Instant::now();
             pause = FIRST_PAUSE;
         }
-        if alone_since.elapsed() >= args.give_up_after {
+        if alone_since.elapsed() >= args.reach.give_up_after {
             agent.end().await;
             return Err(failure);
         }
@@ -103,7 +102,11 @@ fn has_left(left: &Left) -> Exit {
         Left::Told => Exit::Green,
         Left::Dismissed { reason, failed } => {
             eprintln!("{reason}");
-            if *failed { Exit::Incomplete } else { Exit::Green }
+            if *failed {
+                Exit::Incomplete
+            } else {
+                Exit::Green
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use evenkeel_proto::v1;
 
 pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
     let of = args.of;
-    let remote = Remote::reach(&of.coordinator, &of.trust).await?;
+    let remote = Remote::reach(&of.coordinator, &of.reach).await?;
     let request = v1::StopRequest {
         run: of.run.clone(),
         reason: "cancelled".to_owned(),

@@ -109,13 +109,19 @@ pub struct RunArgs {
     #[arg(long, requires = "coordinator", conflicts_with_all = ["junit", "json", "events"])]
     pub detach: bool,
     /// Runs of a higher priority get slots first
-    #[arg(long, value_name = "N", requires = "coordinator", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "coordinator",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub priority: i32,
     /// Only agents that have this label serve the run; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", requires = "coordinator", value_parser = setting)]
     pub labels: Vec<(String, String)>,
     #[command(flatten)]
-    pub trust: Trust,
+    pub reach: Reach,
     /// Print failures and the verdict only
     #[arg(short, long)]
     pub quiet: bool,
@@ -132,6 +138,16 @@ pub struct Trust {
     pub insecure: bool,
 }
 
+/// How to reach a coordinator.
+#[derive(Args, Clone, Debug)]
+pub struct Reach {
+    /// How long to try to reach a coordinator that is gone
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub give_up_after: Duration,
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
 /// A run that a coordinator has.
 #[derive(Args, Clone, Debug)]
 pub struct RemoteRun {
@@ -141,10 +157,15 @@ pub struct RemoteRun {
     #[arg(long, value_name = "ADDR")]
     pub coordinator: String,
     /// The run's project, where several have a run of this id
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub project: String,
     #[command(flatten)]
-    pub trust: Trust,
+    pub reach: Reach,
 }
 
 #[derive(Args, Debug)]
@@ -187,10 +208,15 @@ pub struct Books {
     #[arg(long, value_name = "ADDR")]
     pub coordinator: Option<String>,
     /// The project, where several have a run of this id
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub project: String,
     #[command(flatten)]
-    pub trust: Trust,
+    pub reach: Reach,
 }
 
 #[derive(Args, Debug)]
@@ -207,7 +233,9 @@ pub enum StoreCommand {
     )]
     Check(StoreOf),
     /// Remove runs that ended longer ago than this, and what nobody needs of the history
-    #[command(after_help = "Examples:\n  evenkeel store prune --keep 30d --state /var/lib/evenkeel")]
+    #[command(
+        after_help = "Examples:\n  evenkeel store prune --keep 30d --state /var/lib/evenkeel"
+    )]
     Prune(PruneArgs),
 }
 
@@ -435,7 +463,13 @@ pub struct AgentArgs {
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
     /// The project of that run, where several have one of this id
-    #[arg(long, value_name = "NAME", requires = "run", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "run",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub project: String,
     /// With --run: how long to wait for the run to come
     #[arg(long, value_name = "DURATION", requires = "run", value_parser = duration, default_value = "10m")]
@@ -443,11 +477,8 @@ pub struct AgentArgs {
     /// After SIGTERM: what runs may finish for this long
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub drain: Duration,
-    /// How long to try to reach a coordinator that is gone
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
-    pub give_up_after: Duration,
     #[command(flatten)]
-    pub trust: Trust,
+    pub reach: Reach,
     /// A directory for what outlives runs [default: evenkeel in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

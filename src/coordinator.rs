@@ -40,7 +40,9 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     };
     let shutdown = async move {
         let name = signals.next().await;
-        eprintln!("{name}: shutting down; runs go on when a coordinator is started on the store again");
+        eprintln!(
+            "{name}: shutting down; runs go on when a coordinator is started on the store again"
+        );
         None
     };
     let until = async {

@@ -1,6 +1,6 @@
 //! What clients ask a coordinator: again and again while it is being restarted, for a while.
 
-use crate::cli::Trust;
+use crate::cli::Reach;
 use crate::connect::{self, Address};
 use crate::exit::Failure;
 use crate::run::client;
@@ -16,8 +16,6 @@ use tonic::{Code, Status};
 use v1::run_service_client::RunServiceClient;
 use v1::watch_event::Body;
 
-/// A coordinator that went away is given this long to come back.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The pauses between tries double up to this.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -92,13 +90,13 @@ pub fn refused(status: &Status) -> Failure {
 }
 
 impl Remote {
-    pub async fn reach(address: &str, trust: &Trust) -> Result<Remote, Failure> {
+    pub async fn reach(address: &str, reach: &Reach) -> Result<Remote, Failure> {
         let address = Address::parse(address)?;
-        address.trusted(trust)?;
+        address.trusted(&reach.trust)?;
         let channel = connect::connect(&address).await?;
         Ok(Remote {
             channel,
-            patience: PATIENCE,
+            patience: reach.give_up_after,
         })
     }
 

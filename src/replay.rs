@@ -3,8 +3,8 @@
 use crate::cli::ReproduceArgs;
 use crate::exit::{Exit, Failure};
 use crate::project;
-use crate::render::{Renderer, Style};
 use crate::remote::Remote;
+use crate::render::{Renderer, Style};
 use crate::run::{LocalHouse, Meant, OnSignal, Signals, Watched, store_failure, watch_run};
 use crate::show;
 use evenkeel_coordinator::record::{Attempt, Record};

@@ -88,7 +88,7 @@ async fn conduct(
         commit,
     } = listening;
     let remote = match (&args.coordinator, &local) {
-        (Some(address), _) => Remote::reach(address, &args.trust).await?,
+        (Some(address), _) => Remote::reach(address, &args.reach).await?,
         (None, Some(local)) => Remote::local(local.channel().await?),
         (None, None) => unreachable!("one of the two is there"),
     };

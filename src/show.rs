@@ -44,7 +44,7 @@ pub struct Found {
 /// A run's record, rebuilt from the ledger of the state directory or of a coordinator.
 pub async fn load(books: &Books, run: &str) -> Result<Found, Failure> {
     if let Some(address) = &books.coordinator {
-        let remote = Remote::reach(address, &books.trust).await?;
+        let remote = Remote::reach(address, &books.reach).await?;
         let (record, ended) = remote.record(&books.project, run).await?;
         let reports = match ended.state.as_str() {
             "" => "when it has ended".to_owned(),
@@ -90,7 +90,7 @@ fn when(unix_us: u64) -> String {
 
 pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
     if let Some(address) = &args.books.coordinator {
-        let remote = Remote::reach(address, &args.books.trust).await?;
+        let remote = Remote::reach(address, &args.books.reach).await?;
         let request = v1::ListRunsRequest {
             project: args.books.project.clone(),
             limit: args.limit,
@@ -116,7 +116,9 @@ pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
             run: row.key.run.clone(),
             suites: row.suite.clone(),
             opened_unix_us: row.opened_unix_us,
-            verdict: closed.map(|closed| closed.verdict.clone()).unwrap_or_default(),
+            verdict: closed
+                .map(|closed| closed.verdict.clone())
+                .unwrap_or_default(),
             tests: closed.map_or(0, |closed| closed.tests),
             failures: closed.map_or(0, |closed| closed.failures),
             makespan_us: closed.map_or(0, |closed| closed.makespan_us),

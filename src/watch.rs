@@ -13,7 +13,7 @@ use evenkeel_proto::v1;
 pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
-    let remote = Remote::reach(&args.of.coordinator, &args.of.trust).await?;
+    let remote = Remote::reach(&args.of.coordinator, &args.of.reach).await?;
     let style = Style::new(args.color, args.quiet);
     let mut renderer = Renderer::new(style, args.of.run.clone());
     let meant = run::Meant {

@@ -5,7 +5,7 @@ use crate::clock::now_us;
 use evenkeel_proto::v1;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// What a slot hands over at once.
@@ -15,13 +15,38 @@ pub(crate) struct Report {
     pub urgent: bool,
 }
 
+/// The agent's half of a session. It ends with the session, also where the connection does not take what was sent.
+#[derive(Clone)]
+pub(crate) struct Stream {
+    messages: mpsc::Sender<v1::AgentMessage>,
+    session: watch::Receiver<()>,
+}
+
+impl Stream {
+    /// The other end, and what ends it when it is dropped.
+    pub(crate) fn new(
+        queue: usize,
+    ) -> (Stream, mpsc::Receiver<v1::AgentMessage>, watch::Sender<()>) {
+        let (messages, receiver) = mpsc::channel(queue);
+        let (ends, session) = watch::channel(());
+        (Stream { messages, session }, receiver, ends)
+    }
+
+    /// False where the session is over.
+    pub(crate) async fn send(&mut self, body: v1::agent_message::Body) -> bool {
+        let message = v1::AgentMessage { body: Some(body) };
+        tokio::select! {
+            biased;
+            _ = self.session.changed() => false,
+            sent = self.messages.send(message) => sent.is_ok(),
+        }
+    }
+}
+
 /// What the session says of the way to the coordinator.
 pub(crate) enum Way {
     /// Facts go to this stream; what is kept above the sequence goes again, first.
-    Open {
-        stream: mpsc::Sender<v1::AgentMessage>,
-        above: u64,
-    },
+    Open { stream: Stream, above: u64 },
     /// The coordinator has stored everything up to here.
     Stored(u64),
     /// The run is over, or lost to this agent: nobody needs an acknowledgement any more.
@@ -124,7 +149,7 @@ struct Forward {
     facts: Vec<v1::Fact>,
     weight: usize,
     kept: Kept,
-    stream: Option<mpsc::Sender<v1::AgentMessage>>,
+    stream: Option<Stream>,
     /// When the next batch goes that nobody waits for.
     next: Instant,
     due: Option<Instant>,
@@ -192,9 +217,10 @@ impl Forward {
 
     /// A stream that is gone shows here; the next one gets what is kept.
     async fn send(&mut self, batch: v1::FactBatch) {
-        let Some(stream) = &self.stream else { return };
-        let body = Some(v1::agent_message::Body::Facts(batch));
-        if stream.send(v1::AgentMessage { body }).await.is_err() {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        if !stream.send(v1::agent_message::Body::Facts(batch)).await {
             self.stream = None;
         }
     }
@@ -248,17 +274,17 @@ mod tests {
         let (reports, inbox) = mpsc::channel(4);
         let (ways, way) = mpsc::unbounded_channel();
         let task = tokio::spawn(forward(("r".into(), 7, 1), inbox, way));
-        let (stream, mut arrived) = mpsc::channel(16);
+        let (stream, mut arrived, session) = Stream::new(16);
         ways.send(Way::Open { stream, above: 0 }).ok().unwrap();
         for _ in 0..3 {
             reports.send(report(true)).await.ok().unwrap();
             next(&mut arrived).await;
         }
         ways.send(Way::Stored(1)).ok().unwrap();
-        drop(arrived);
+        drop(session);
         // Nobody listens for a while.
         reports.send(report(true)).await.ok().unwrap();
-        let (stream, mut arrived) = mpsc::channel(16);
+        let (stream, mut arrived, _session) = Stream::new(16);
         ways.send(Way::Open { stream, above: 2 }).ok().unwrap();
         let mut sequence = 3;
         while sequence < 5 {

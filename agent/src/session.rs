@@ -3,7 +3,7 @@
 //! An [`Agent`] outlives its sessions. When one is cut, slots go on with what they hold and their facts are kept; the next
 //! session begins with what is still open, and the coordinator says of each run what of it stands.
 
-use crate::batch::{self, Report, Way};
+use crate::batch::{self, Report, Stream, Way};
 use crate::clock::now_us;
 use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
@@ -181,11 +181,11 @@ impl Agent {
         let mut client = AgentServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        let (stream, receiver) = mpsc::channel(STREAM_QUEUE);
-        send(&stream, Out::Hello(self.hello())).await;
+        let (mut stream, receiver, session) = Stream::new(STREAM_QUEUE);
+        stream.send(Out::Hello(self.hello())).await;
         let beginning = async {
-            let session = client.session(ReceiverStream(receiver)).await?;
-            let mut incoming = session.into_inner();
+            let answer = client.session(ReceiverStream(receiver)).await?;
+            let mut incoming = answer.into_inner();
             let first = incoming.message().await?;
             Ok::<_, tonic::Status>((incoming, first))
         };
@@ -232,7 +232,7 @@ impl Agent {
                 () = told(&mut shutdown), if !self.leaving => {
                     self.leaving = true;
                     drained = Some(tokio::time::Instant::now() + self.config.drain);
-                    send(&stream, Out::Leaving(v1::Leaving {})).await;
+                    stream.send(Out::Leaving(v1::Leaving {})).await;
                     if welcome.version < 2 {
                         self.close_all(true).await;
                     }
@@ -260,12 +260,13 @@ impl Agent {
             Left::Told => "it was told to go".to_owned(),
             Left::Dismissed { reason, .. } => reason.clone(),
         };
-        send(&stream, Out::Goodbye(v1::Goodbye { reason })).await;
+        stream.send(Out::Goodbye(v1::Goodbye { reason })).await;
         drop(beats);
         drop(stream);
         // The goodbye is on its way when the other side has ended the stream.
         let ending = async { while let Ok(Some(_)) = incoming.message().await {} };
         tokio::time::timeout(GOODBYE, ending).await.ok();
+        drop(session);
         Ok(left)
     }
 
@@ -284,7 +285,7 @@ impl Agent {
         }
     }
 
-    async fn has_closed(&mut self, closure: Closure, stream: &mpsc::Sender<v1::AgentMessage>) {
+    async fn has_closed(&mut self, closure: Closure, stream: &Stream) {
         match closure {
             Closure::Slot(number, slot) => {
                 let Some(run) = self.runs.get_mut(&number) else {
@@ -299,7 +300,9 @@ impl Agent {
             }
             Closure::Run(number) => {
                 self.runs.remove(&number);
-                let again = self.reopened.extract_if(.., |opening| opening.number == number);
+                let again = self
+                    .reopened
+                    .extract_if(.., |opening| opening.number == number);
                 for opening in again.collect::<Vec<_>>() {
                     self.open(opening, stream).await;
                 }
@@ -316,7 +319,7 @@ impl Agent {
     async fn take(
         &mut self,
         message: v1::CoordinatorMessage,
-        stream: &mpsc::Sender<v1::AgentMessage>,
+        stream: &Stream,
     ) -> Result<(), AgentError> {
         // Coordinators before version 2 name no run: they have one at a time.
         let number = match message.run {
@@ -410,7 +413,7 @@ impl Agent {
     }
 
     /// Slots of this agent serve a run from now on, beside those that do already.
-    async fn open(&mut self, opening: v1::OpenRun, stream: &mpsc::Sender<v1::AgentMessage>) {
+    async fn open(&mut self, opening: v1::OpenRun, stream: &Stream) {
         self.served = true;
         let number = match opening.number {
             // Before version 2 runs had no numbers, and one came after the other.
@@ -492,7 +495,7 @@ impl Agent {
         &self,
         number: u64,
         opening: &v1::OpenRun,
-        stream: &mpsc::Sender<v1::AgentMessage>,
+        stream: &Stream,
     ) -> Result<OpenRun, (OpenRun, v1::ProcessRefused)> {
         let (reports, inbox) = mpsc::channel(REPORT_QUEUE);
         let (ways, way) = mpsc::unbounded_channel();
@@ -593,7 +596,9 @@ fn incarnation() -> String {
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     let clock = (std::process::id(), std::time::SystemTime::now());
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&bytes).update(format!("{clock:?} {read:?}").as_bytes());
+    hasher
+        .update(&bytes)
+        .update(format!("{clock:?} {read:?}").as_bytes());
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
@@ -649,7 +654,7 @@ impl OpenRun {
     }
 
     /// The coordinator has taken this run up again: it hears what it missed, and each slot what stands.
-    async fn resume(&mut self, resume: v1::Resume, stream: &mpsc::Sender<v1::AgentMessage>) {
+    async fn resume(&mut self, resume: v1::Resume, stream: &Stream) {
         let way = Way::Open {
             stream: stream.clone(),
             above: resume.sequence,
@@ -697,14 +702,6 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
     })
 }
 
-async fn send(stream: &mpsc::Sender<v1::AgentMessage>, body: Out) {
-    // A stream that is gone shows on its other half.
-    stream
-        .send(v1::AgentMessage { body: Some(body) })
-        .await
-        .ok();
-}
-
 fn cpu_model() -> String {
     use std::io::BufRead;
     let Ok(file) = std::fs::File::open("/proc/cpuinfo") else {
@@ -727,15 +724,14 @@ pub(crate) fn hostname() -> String {
     name.trim().to_owned()
 }
 
-async fn heartbeats(stream: mpsc::Sender<v1::AgentMessage>, every: Duration) {
+async fn heartbeats(mut stream: Stream, every: Duration) {
     let every = every.max(Duration::from_millis(10));
     loop {
         tokio::time::sleep(every).await;
-        send(
-            &stream,
-            Out::Heartbeat(v1::Heartbeat { clock_us: now_us() }),
-        )
-        .await;
+        let beat = v1::Heartbeat { clock_us: now_us() };
+        if !stream.send(Out::Heartbeat(beat)).await {
+            return;
+        }
     }
 }
 

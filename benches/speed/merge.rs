@@ -99,6 +99,7 @@ fn record() -> Record {
         ..Default::default()
     };
     apply(Body::Listed(l::Listed {
+        whole: Some(0),
         more: false,
         units: (0..UNITS).map(unit).collect(),
     }));

@@ -37,6 +37,7 @@ impl v1::agent_service_server::AgentService for Sink {
             }
         }
         let ack = v1::CoordinatorMessage {
+            run: 1,
             body: Some(v1::coordinator_message::Body::Ack(v1::Ack {
                 sequence: last,
             })),
@@ -81,6 +82,8 @@ pub fn stream(count: u32) -> Duration {
                     body: Some(v1::fact::Body::CaseEnded(ended)),
                 };
                 let batch = v1::FactBatch {
+                    number: 1,
+                    opening: 1,
                     run: "run".into(),
                     first_sequence: sequence,
                     sent_at_us: sequence,

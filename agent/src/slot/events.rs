@@ -150,7 +150,7 @@ impl Live {
                 fact(
                     now,
                     Body::Listed(v1::Listed {
-                    ask: self.ask,
+                        ask: self.ask,
                         kind: context.kind,
                         units,
                         more,

@@ -138,6 +138,8 @@ pub(crate) struct Slot {
     /// The highest lease that it was given.
     last_lease: u64,
     closing: bool,
+    /// Nobody is left who could tell it anything.
+    alone: bool,
     set_ups: SetUps,
     /// It owes the answer that it is concluded, which goes behind its tear-down.
     owes_concluded: bool,
@@ -171,6 +173,7 @@ impl Slot {
             finish_ask: None,
             last_lease: 0,
             closing: false,
+            alone: false,
             set_ups: SetUps::default(),
             owes_concluded: false,
         }
@@ -201,7 +204,10 @@ impl Slot {
             }
             match self.wait(&mut commands).await {
                 Wake::Command(Some(command)) => self.command(command),
-                Wake::Command(None) => self.command(SlotCommand::Close { abort: true }),
+                Wake::Command(None) => {
+                    self.alone = true;
+                    self.command(SlotCommand::Close { abort: true });
+                }
                 Wake::Connected(Ok(connected)) => {
                     if let Some(live) = &mut self.live {
                         live.wire = Wire::Open(connected);
@@ -225,13 +231,14 @@ impl Slot {
     }
 
     async fn wait(&mut self, commands: &mut mpsc::Receiver<SlotCommand>) -> Wake {
+        let listens = !self.alone;
         let Some(live) = &mut self.live else {
             let Some((_, setting_up)) = &mut self.set_ups.under_way else {
                 return Wake::Command(commands.recv().await);
             };
             return tokio::select! {
                 biased;
-                command = commands.recv() => Wake::Command(command),
+                command = commands.recv(), if listens => Wake::Command(command),
                 outcome = setting_up => Wake::SetUp(outcome.unwrap_or_else(|error| {
                     Err(Failed { message: error.to_string(), output: String::new() })
                 })),
@@ -247,7 +254,7 @@ impl Slot {
         } = live;
         tokio::select! {
             biased;
-            command = commands.recv() => Wake::Command(command),
+            command = commands.recv(), if listens => Wake::Command(command),
             event = async {
                 Live::rest(nap).await;
                 wire.next(buffer).await

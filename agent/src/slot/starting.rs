@@ -56,9 +56,10 @@ impl Slot {
         self.set_ups.since = None;
         let setup = &self.setup;
         let Kind { framework, suite } = &setup.kinds[self.kind as usize];
-        let socket = setup
-            .sockets
-            .join(format!("{}-{}-{}", setup.run, setup.identity.shard, self.incarnation));
+        let socket = setup.sockets.join(format!(
+            "{}-{}-{}",
+            setup.run, setup.identity.shard, self.incarnation
+        ));
         let role = if self.concluded {
             Role::Finish
         } else {

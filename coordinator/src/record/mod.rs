@@ -226,7 +226,9 @@ impl Record {
         if self.lease(lease).is_none() {
             return Err(unknown);
         }
-        self.leases.get_mut(lease as u32 as usize - 1).ok_or(unknown)
+        self.leases
+            .get_mut(lease as u32 as usize - 1)
+            .ok_or(unknown)
     }
 
     fn unit_mut(&mut self, unit: u32) -> Result<&mut Unit, ApplyError> {

@@ -14,9 +14,7 @@ pub enum Event {
     /// Slots of an agent serve the run from now on; it may have some already.
     AgentJoined(AgentJoined),
     /// The connection to an agent is gone. What it holds stands until it is back or gone.
-    AgentCut {
-        agent: AgentId,
-    },
+    AgentCut { agent: AgentId },
     /// An agent that was cut off, or that an earlier coordinator knew, is here again.
     AgentBack(AgentBack),
     /// The agent said goodbye, or nothing was heard of it for too long.
@@ -34,19 +32,11 @@ pub enum Event {
         facts: Vec<Fact>,
     },
     /// These slots of an agent are wanted elsewhere; all of them where the agent leaves. What runs may finish its case.
-    Release {
-        agent: AgentId,
-        slots: Vec<u32>,
-    },
+    Release { agent: AgentId, slots: Vec<u32> },
     /// So many slots of this agent are wanted elsewhere: the run says which.
-    Spare {
-        agent: AgentId,
-        count: u32,
-    },
+    Spare { agent: AgentId, count: u32 },
     /// Whether any agent is there that could serve the run.
-    Matching {
-        any: bool,
-    },
+    Matching { any: bool },
     /// Everything appended before the effect [`Effect::CallWhenStored`] is durable.
     Stored,
     /// End early. What runs may finish until the grace is over; the rest gets no verdict.

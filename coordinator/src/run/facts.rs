@@ -1,8 +1,9 @@
 //! Taking in what agents report.
 
 use super::{
-    AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody, Level,
-    Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState, Show,
+    AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
+    Level, Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState,
+    Show,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -23,7 +24,8 @@ impl Run {
             0 => self.by_id.get(&id).copied(),
             opening => (opening as u32).checked_sub(1),
         };
-        let named = |state: &AgentState| state.id == id && (opening == 0 || state.opening == opening);
+        let named =
+            |state: &AgentState| state.id == id && (opening == 0 || state.opening == opening);
         let known = agent.filter(|&agent| self.agents.get(agent as usize).is_some_and(named));
         let Some(agent) = known else {
             return;

@@ -162,7 +162,11 @@ impl Run {
     /// A slot that is still busy with the listing could run nothing before its end.
     fn takes_leases(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        state.ready && !state.gone && !state.leaving && self.is_reachable(shard) && !self.lists(shard)
+        state.ready
+            && !state.gone
+            && !state.leaving
+            && self.is_reachable(shard)
+            && !self.lists(shard)
     }
 
     /// Whether the agent of a slot is connected.

@@ -2,8 +2,8 @@
 
 use super::facts::Times;
 use super::{
-    BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run, RunningCase,
-    Work,
+    BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run,
+    RunningCase, Work,
 };
 use crate::record::{Outcome, Verdict};
 use evenkeel_proto::ledger as l;
@@ -508,7 +508,7 @@ impl Run {
         state.ready = false;
         state.unit = None;
         state.long_case = None;
-        state.place = Place::default();
+        let since = std::mem::take(&mut state.place).since;
         let unheard = std::mem::take(&mut state.concluding);
         let held: Vec<(u64, u32)> = state.leases.iter().copied().collect();
         if unheard {
@@ -521,7 +521,7 @@ impl Run {
                 .lease(lease)
                 .is_some_and(|lease| lease.begun.is_some());
             if lost && begun {
-                self.suspect(now, shard, lease);
+                self.suspect(now, since, shard, lease);
             }
             self.end_lease(shard, lease, Reason::Lost, now);
             if lost {
@@ -538,7 +538,7 @@ impl Run {
 
     /// A case that was at work when its agent was lost may be what took the agent down: it runs again alone, and is an error when
     /// it has taken several down.
-    fn suspect(&mut self, now: Micros, shard: u32, lease: u64) {
+    fn suspect(&mut self, now: Micros, since: Micros, shard: u32, lease: u64) {
         let on_record = self.record.lease(lease).expect("a held lease is on record");
         let unit = on_record.unit;
         let cases = &self.record.units[unit as usize].cases;
@@ -551,7 +551,7 @@ impl Run {
             return;
         };
         let id = cases[number as usize].id.to_string();
-        let started = self.shards[shard as usize].place.since.max(begun);
+        let started = since.max(begun);
         let agent = self.record.shards[shard as usize].agent as usize;
         let name = self.record.agents[agent].name.clone();
         let kills = self.kills.entry((unit, number)).or_default();
@@ -571,7 +571,11 @@ impl Run {
             },
             ..CaseText::default()
         };
-        let outcome = if again { Outcome::Killed } else { Outcome::Error };
+        let outcome = if again {
+            Outcome::Killed
+        } else {
+            Outcome::Error
+        };
         self.agent_lost = true;
         self.attempt(shard, lease, number, outcome, times, 0, text);
         self.agent_lost = false;

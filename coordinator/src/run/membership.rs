@@ -351,8 +351,16 @@ impl Run {
         }
         let on_record = &self.record.shards[shard as usize];
         let (agent, slot) = (on_record.agent as usize, on_record.slot);
-        let AgentState { id, set_aside, .. } = self.agents[agent];
-        self.free(id, slot, set_aside);
+        let AgentState {
+            id,
+            set_aside,
+            gone,
+            ..
+        } = self.agents[agent];
+        // What it had before it was given up was free from then on, and may be the run's again.
+        if !gone {
+            self.free(id, slot, set_aside);
+        }
     }
 
     fn free(&mut self, agent: AgentId, slot: u32, unfit: bool) {
@@ -383,7 +391,10 @@ impl Run {
 
     /// How many slots the run could use now.
     pub fn appetite(&self) -> u32 {
-        let serving = self.shards.iter().filter(|shard| !shard.gone && !shard.leaving);
+        let serving = self
+            .shards
+            .iter()
+            .filter(|shard| !shard.gone && !shard.leaving);
         match self.phase {
             Phase::Listing => u32::MAX,
             Phase::Running if self.over || self.record.stopped.is_some() => serving.count() as u32,

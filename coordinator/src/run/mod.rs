@@ -9,18 +9,18 @@ mod event;
 mod facts;
 mod hand_out;
 mod leases;
-mod membership;
-mod recovery;
 mod listing;
 mod locks;
+mod membership;
+mod recovery;
 mod split;
 mod stop;
 
 pub use crate::rules::{Limits, PatternError, Rules};
 pub use event::{
-    AgentBack, AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause, Event, Fact,
-    FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal,
-    RefusedReason, RunningCase, Show,
+    AgentBack, AgentId, AgentJoined, CaseEnded, CaseKey, CaseText, Command, Effect, EndCause,
+    Event, Fact, FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted,
+    Refusal, RefusedReason, RunningCase, Show,
 };
 
 use crate::record::{Record, Totals, Verdict};
@@ -249,7 +249,11 @@ enum Phase {
     /// Nothing is left to run; the processes come to their end.
     Concluding,
     /// This shard's process concludes the run as a whole for a suite; one suite after the other.
-    Finishing { shard: u32, suite: u32, ask: u64 },
+    Finishing {
+        shard: u32,
+        suite: u32,
+        ask: u64,
+    },
     Closed,
 }
 
@@ -476,10 +480,7 @@ impl Run {
     }
 
     fn awaits_first_agent(&self) -> bool {
-        self.agents.is_empty()
-            && !self.settings.closed_shop
-            && !self.told_lonely
-            && !self.matching
+        self.agents.is_empty() && !self.settings.closed_shop && !self.told_lonely && !self.matching
     }
 
     fn tick(&mut self, now: Micros) {

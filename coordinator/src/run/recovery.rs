@@ -5,7 +5,7 @@
 //! anew, or worked out: who lists, who was told what, how far a slot has come.
 
 use super::{
-    AgentId, AgentState, Effect, Estimate, History, Level, Micros, Part, Phase, Place, Run, Rules,
+    AgentId, AgentState, Effect, Estimate, History, Level, Micros, Part, Phase, Place, Rules, Run,
     Settings, ShardState, Work, split,
 };
 use crate::record::{ApplyError, Outcome, Record};
@@ -239,7 +239,11 @@ impl Run {
             })
             .collect();
         for &(id, number) in &leases {
-            let lease = self.record.lease_at(number).expect("it was counted").clone();
+            let lease = self
+                .record
+                .lease_at(number)
+                .expect("it was counted")
+                .clone();
             let rest = lease.alone.is_none() && lease.named.is_empty();
             if rest {
                 whole.insert(lease.unit, lease.ended.map(|ended| ended.reason));

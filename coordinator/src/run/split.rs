@@ -549,7 +549,10 @@ fn some(names: &[&str]) -> String {
 }
 
 /// What each case takes; those without a sample what the others take on average.
-pub(super) fn times(cases: &[crate::record::Case], known: &HashMap<CaseKey, Micros>) -> Vec<Micros> {
+pub(super) fn times(
+    cases: &[crate::record::Case],
+    known: &HashMap<CaseKey, Micros>,
+) -> Vec<Micros> {
     let sum: Micros = known.values().copied().sum();
     let usual = Micros(sum.0 / known.len().max(1) as u64);
     cases

@@ -235,8 +235,7 @@ impl Session {
             Ending::Silent => {
                 let seconds = lost_after.as_secs_f32();
                 let reason = format!("nothing was heard of it for {seconds} s");
-                self.outbox
-                    .end(Status::deadline_exceeded(reason.clone()));
+                self.outbox.end(Status::deadline_exceeded(reason.clone()));
                 gone(reason, true)
             }
             Ending::Refused(status) => {

@@ -17,7 +17,10 @@ const RUN_QUEUE: usize = 256;
 pub(super) struct Outbox(mpsc::Sender<Result<v1::CoordinatorMessage, Status>>);
 
 impl Outbox {
-    pub(super) fn new() -> (Outbox, mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>) {
+    pub(super) fn new() -> (
+        Outbox,
+        mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>,
+    ) {
         let (sender, receiver) = mpsc::channel(AGENT_QUEUE);
         (Outbox(sender), receiver)
     }
@@ -94,7 +97,9 @@ impl RunInbox {
         while let Ok(message) = self.words.try_recv() {
             messages.push(message);
         }
-        while messages.len() < RUN_QUEUE && let Ok(message) = self.events.try_recv() {
+        while messages.len() < RUN_QUEUE
+            && let Ok(message) = self.events.try_recv()
+        {
             messages.push(message);
         }
         some

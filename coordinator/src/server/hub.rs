@@ -34,7 +34,11 @@ pub(super) enum HubMessage {
         reply: oneshot::Sender<Result<Seated, Status>>,
     },
     /// A session is over; its agent may come again.
-    Cut { agent: AgentId, session: u64, last_heard: Instant },
+    Cut {
+        agent: AgentId,
+        session: u64,
+        last_heard: Instant,
+    },
     /// Nothing was heard of an agent for too long, or it said goodbye.
     Gone {
         agent: AgentId,
@@ -291,7 +295,10 @@ impl Hub {
             HubMessage::Leaving { agent } => self.leaving(agent),
             HubMessage::Dismiss { agent, reason } => self.dismiss(agent, reason, false),
             HubMessage::Serves { agent, run, reply } => {
-                let serves = self.agents.get(&agent).is_some_and(|agent| agent.runs.contains(&run));
+                let serves = self
+                    .agents
+                    .get(&agent)
+                    .is_some_and(|agent| agent.runs.contains(&run));
                 let answer = match self.runs.get(&run) {
                     Some(live) if serves => Ok(Some(live.door.clone())),
                     Some(_) => Err(Status::permission_denied(format!(
@@ -386,7 +393,11 @@ impl Hub {
             }
         };
         let name = submission.name();
-        if let Some(live) = self.names.get(&name).and_then(|number| self.runs.get(number)) {
+        if let Some(live) = self
+            .names
+            .get(&name)
+            .and_then(|number| self.runs.get(number))
+        {
             let same = live.suites == submission.opened.suites;
             reply
                 .send(if same {
@@ -439,9 +450,9 @@ impl Hub {
         };
         let suites = record.opened.suites.clone();
         let due = Instant::now() + self.settings.lost_after.max(COMING_BACK);
-        opened.run.number_awaited(|incarnation| {
-            self.await_agent(incarnation, number, due)
-        });
+        opened
+            .run
+            .number_awaited(|incarnation| self.await_agent(incarnation, number, due));
         let directory = self.store.run_directory(opened.handle);
         let handle = opened.handle;
         let seat = RunSeat {
@@ -593,7 +604,10 @@ impl Hub {
         self.next_session += 1;
         let (ends, ended) = oneshot::channel();
         let only = (!hello.run.is_empty()).then(|| (hello.project.clone(), hello.run.clone()));
-        let leaving = self.agents.get(&id).is_some_and(|agent| agent.outbox.is_some() && !agent.member.serves);
+        let leaving = self
+            .agents
+            .get(&id)
+            .is_some_and(|agent| agent.outbox.is_some() && !agent.member.serves);
         let mut agent = Agent {
             name: hello.agent.clone(),
             incarnation: hello.incarnation.clone(),
@@ -883,7 +897,10 @@ impl Hub {
 
 /// A run has given a slot back. Which one it can do without it knows better than who asked: another one that was marked stays.
 fn free(seats: &mut [Seat], slot: u32, run: u64) {
-    let Some(seat) = seats.get_mut(slot as usize).filter(|seat| seat.run() == Some(run)) else {
+    let Some(seat) = seats
+        .get_mut(slot as usize)
+        .filter(|seat| seat.run() == Some(run))
+    else {
         return;
     };
     let asked = std::mem::replace(seat, Seat::Free) == Seat::Leaves(run);
@@ -900,9 +917,9 @@ fn names(wanted: &Name, name: &Name) -> bool {
 /// Why a store that fails does so, for who asked.
 pub(super) fn failed(error: &StoreError) -> Status {
     match error {
-        StoreError::Exists { run } => Status::already_exists(format!(
-            "run {run} exists already; choose another --run-id"
-        )),
+        StoreError::Exists { run } => {
+            Status::already_exists(format!("run {run} exists already; choose another --run-id"))
+        }
         error => Status::internal(crate::server::error_chain(error)),
     }
 }

@@ -242,10 +242,7 @@ impl RunTask {
 
     /// Reads the history on the side: processes start meanwhile.
     fn load_history(&mut self, joined: &AgentJoined) {
-        let machine = (
-            joined.environment_class.as_str(),
-            joined.slots.len() as u32,
-        );
+        let machine = (joined.environment_class.as_str(), joined.slots.len() as u32);
         let queries = history_queries(self.run.record(), Some(machine)).unwrap_or_default();
         let store = self.seat.store.clone();
         self.history = Some(tokio::spawn(

@@ -80,10 +80,7 @@ pub(super) struct Shares {
 }
 
 /// Works out who should have what.
-pub(super) fn share(
-    agents: &BTreeMap<AgentId, Member>,
-    runs: &BTreeMap<u64, Claim>,
-) -> Shares {
+pub(super) fn share(agents: &BTreeMap<AgentId, Member>, runs: &BTreeMap<u64, Claim>) -> Shares {
     let mut shares = Shares::default();
     if runs.is_empty() {
         return shares;
@@ -109,9 +106,7 @@ pub(super) fn share(
             };
             let next = hungry.iter().copied().min_by(|a, b| {
                 let (a, b) = (turn(a), turn(b));
-                a.0.cmp(&b.0)
-                    .then(a.1.total_cmp(&b.1))
-                    .then(a.2.cmp(&b.2))
+                a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
             });
             let Some(next) = next else { break };
             let sated = pool.gets(next) >= runs[&next].appetite || !pool.take(next);
@@ -208,7 +203,11 @@ impl<'a> Pool<'a> {
             if *count == 0 {
                 own.pop();
             }
-            if let Some(held) = self.others.get_mut(&agent).and_then(|held| held.get_mut(&run)) {
+            if let Some(held) = self
+                .others
+                .get_mut(&agent)
+                .and_then(|held| held.get_mut(&run))
+            {
                 *held -= 1;
             }
             *self.gets.entry(run).or_default() += 1;
@@ -233,7 +232,10 @@ impl<'a> Pool<'a> {
             *self.gets.entry(run).or_default() += taken;
             return true;
         }
-        let coming = fits.iter().copied().find(|agent| self.coming.contains_key(agent));
+        let coming = fits
+            .iter()
+            .copied()
+            .find(|agent| self.coming.contains_key(agent));
         if let Some(agent) = coming {
             let count = self.coming.entry(agent).or_default();
             *count -= 1;
@@ -245,13 +247,19 @@ impl<'a> Pool<'a> {
         }
         let other = fits.iter().find_map(|agent| {
             let held = self.others.get(agent)?;
-            let (holder, _) = held.iter().find(|(other, count)| **other != run && **count > 0)?;
+            let (holder, _) = held
+                .iter()
+                .find(|(other, count)| **other != run && **count > 0)?;
             Some((*agent, *holder))
         });
         let Some((agent, holder)) = other else {
             return false;
         };
-        if let Some(count) = self.others.get_mut(&agent).and_then(|held| held.get_mut(&holder)) {
+        if let Some(count) = self
+            .others
+            .get_mut(&agent)
+            .and_then(|held| held.get_mut(&holder))
+        {
             *count -= 1;
         }
         let own = self.own.entry(holder).or_default();
@@ -277,9 +285,8 @@ impl<'a> Pool<'a> {
         for ((run, agent), count) in self.give {
             let taken = taken.entry(agent).or_default();
             let seats = (0..).zip(&self.agents[&agent].seats);
-            let free = seats.filter(|(slot, seat): &(u32, _)| {
-                **seat == Seat::Free && !taken.contains(slot)
-            });
+            let free = seats
+                .filter(|(slot, seat): &(u32, _)| **seat == Seat::Free && !taken.contains(slot));
             let slots: Vec<u32> = free.map(|(slot, _)| slot).take(count as usize).collect();
             taken.extend(&slots);
             shares.give.insert((run, agent), slots);

@@ -281,7 +281,9 @@ impl v1::run_service_server::RunService for Runs {
                 round: row.key.round,
                 suites: row.suite.clone(),
                 opened_unix_us: row.opened_unix_us,
-                verdict: closed.map(|closed| closed.verdict.clone()).unwrap_or_default(),
+                verdict: closed
+                    .map(|closed| closed.verdict.clone())
+                    .unwrap_or_default(),
                 exit_code: closed.map_or(0, |closed| closed.exit_code),
                 tests: closed.map_or(0, |closed| closed.tests),
                 failures: closed.map_or(0, |closed| closed.failures),

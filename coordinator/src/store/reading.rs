@@ -244,7 +244,14 @@ pub(super) async fn unfinished(
             continue;
         }
         let stored = stored(&mut session.connection, row.row).await?;
-        let (batches, position) = checked(&row.key.run, &stored)?;
+        let (batches, position) = match checked(&row.key.run, &stored) {
+            Ok(found) => found,
+            // The others go on; this one stays as it is, for somebody to look at.
+            Err(error) => {
+                tracing::error!("a run cannot be gone on with: {error}");
+                continue;
+            }
+        };
         let handle = RunHandle {
             row: row.row,
             epoch,

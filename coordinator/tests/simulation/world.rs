@@ -341,9 +341,7 @@ impl World {
                 };
                 self.schedule(self.now + delay, Happening::ToRun(gone));
             }
-            Happening::Lists(agent, slot, (kind, ask), units, more)
-                if self.agents[agent].alive =>
-            {
+            Happening::Lists(agent, slot, (kind, ask), units, more) if self.agents[agent].alive => {
                 let listed = FactBody::Listed {
                     kind,
                     ask,
@@ -1054,7 +1052,11 @@ impl World {
                     .count();
                 assert!(decided <= 1, "{} was decided {decided} times", case.id);
                 let lost = case.attempts().filter(|attempt| attempt.agent_lost);
-                assert!(lost.clone().count() <= 3, "{} took too many agents", case.id);
+                assert!(
+                    lost.clone().count() <= 3,
+                    "{} took too many agents",
+                    case.id
+                );
                 assert!(
                     case.attempts().count() - lost.count() <= 2,
                     "{} has too many attempts",

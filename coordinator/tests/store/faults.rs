@@ -39,6 +39,7 @@ fn entries() -> Vec<Body> {
                 ..l::Unit::default()
             }],
             more: false,
+            whole: Some(0),
         }),
         Body::Leased(l::Leased {
             lease: 1,

@@ -125,6 +125,7 @@ pub fn batch(at_us: u64, entries: Vec<Body>) -> Vec<u8> {
     l::Batch {
         at_us,
         entries: entries.collect(),
+        taken: None,
     }
     .encode_to_vec()
 }
@@ -170,6 +171,7 @@ pub fn closed(verdict: &str) -> l::Closed {
         makespan_us: 7,
         lower_bound_us: 5,
         message: String::new(),
+        hint: String::new(),
     }
 }
 
