@@ -51,9 +51,9 @@ impl Run {
         }
         let sequence = seen.max(last);
         self.agents[agent as usize].sequence = sequence;
-        self.taken = Some(l::Taken { agent, sequence });
+        // Also where nothing else came of it: what is acknowledged is never told again, and must not be missed.
+        self.taken = (sequence > seen && !self.is_closed()).then_some(l::Taken { agent, sequence });
         self.flush_entries(now);
-        self.taken = None;
         if self.suites.iter().any(|suite| !suite.listing.is_empty()) {
             // A listing that waits for the history is nowhere but here.
             self.agents[agent as usize].unacknowledged = Some(sequence);

@@ -719,7 +719,7 @@ impl Run {
     }
 
     fn flush_entries(&mut self, now: Micros) {
-        if !self.entries.is_empty() {
+        if !self.entries.is_empty() || self.taken.is_some() {
             self.record.latest = now;
             let entries = std::mem::take(&mut self.entries);
             let taken = self.taken.take();
