@@ -579,14 +579,17 @@ impl Run {
         self.agent_lost = true;
         self.attempt(shard, lease, number, outcome, times, 0, text);
         self.agent_lost = false;
-        if again {
+        let held = self.live_work(shard, lease);
+        let is_alone = held
+            .is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
+        if again && !is_alone {
             let work = self.works.len() as u32;
             let mut alone = Work::new(unit, Part::Alone(number));
             alone.avoid = Some(agent as u32);
             self.works.push(alone);
             self.units[unit as usize].open += 1;
             self.work_again(work);
-        } else {
+        } else if !again {
             let text = format!(
                 "{LOSSES} agents were lost while {id} ran; it is an error, and the run goes on without it"
             );
