@@ -608,10 +608,17 @@ impl Run {
             let agent = self.record.shards[shard].agent;
             agent == lost || self.record.agents[agent as usize].name == *name
         };
+        let unit = self.works[work as usize].unit as usize;
+        let (suite, kind) = (self.record.units[unit].suite, self.units[unit].needs.kind);
+        // One that would not start a process for it would leave it waiting for ever.
         let other = |other: usize| {
             let state = &self.shards[other];
             let serves = state.ready && !state.gone && !state.leaving;
-            serves && !same(other) && self.is_reachable(other as u32)
+            let able = !state.unable.contains(&suite);
+            let (shard, dispatcher) = (other as u32, &self.dispatcher);
+            let takes =
+                || dispatcher.is_of(shard, kind) || dispatcher.kind_for(shard) == Some(kind);
+            serves && able && !same(other) && self.is_reachable(shard) && takes()
         };
         same(shard as usize) && (0..self.shards.len()).any(other)
     }
