@@ -620,6 +620,7 @@ impl Run {
                 || dispatcher.is_of(shard, kind) || dispatcher.kind_for(shard) == Some(kind);
             serves && able && !same(other) && self.is_reachable(shard) && takes()
         };
-        same(shard as usize) && (0..self.shards.len()).any(other)
+        let bound = self.holds_for(shard, unit as u32);
+        same(shard as usize) && !bound && (0..self.shards.len()).any(other)
     }
 }

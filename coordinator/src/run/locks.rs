@@ -95,6 +95,14 @@ impl Run {
         }
     }
 
+    /// Whether a slot holds a lock that the unit needs, so that nobody else could run it now.
+    pub(super) fn holds_for(&self, shard: u32, unit: u32) -> bool {
+        let mut locks = self.units[unit as usize].needs.locks.iter();
+        locks.any(|&lock| {
+            self.locks.held[lock as usize].is_some_and(|(holder, _)| holder == shard)
+        })
+    }
+
     /// Tells the dispatcher whether what must run alone runs, or may start.
     pub(super) fn keep_quiet(&mut self) {
         let alone = self.locks.alone.map(|(holder, _)| holder);

@@ -41,6 +41,7 @@ pub struct Hub {
     next: u64,
     to_run: u64,
     to_hub: u64,
+    looks_at: u64,
 }
 
 /// What reaches the run's task.
@@ -276,6 +277,7 @@ impl World {
         let seats = self.hub.guests.values().flat_map(|guest| &guest.seats);
         let mut has = seats.filter(|seat| **seat == Seat::Serves).count();
         let ids: Vec<u64> = self.hub.guests.keys().copied().collect();
+        let mut later = false;
         for id in ids {
             if self.hub.unfit.contains(&id) {
                 continue;
@@ -291,10 +293,12 @@ impl World {
                 continue;
             }
             let mut slots = Vec::new();
-            let mut later = false;
             for (slot, seat) in (0..).zip(&mut guest.seats) {
-                if *seat != Seat::Free || has >= appetite {
-                    later |= *seat == Seat::Free;
+                if *seat != Seat::Free {
+                    continue;
+                }
+                if has >= appetite {
+                    later = true;
                 } else if self.random.u32(0..4) == 0 {
                     later = true;
                 } else {
@@ -302,10 +306,6 @@ impl World {
                     has += 1;
                     slots.push(slot);
                 }
-            }
-            if later {
-                let at = self.now + self.random.u64(1_000..100_000);
-                self.schedule(at, Happening::Look(self.life));
             }
             let Some(guest) = self.hub.guests.get_mut(&id).filter(|_| !slots.is_empty()) else {
                 continue;
@@ -322,6 +322,10 @@ impl World {
                 clock,
             };
             self.tell_run(Word::Joined(joined, session));
+        }
+        if later && self.hub.looks_at <= self.now {
+            self.hub.looks_at = self.now + self.random.u64(1_000..100_000);
+            self.schedule(self.hub.looks_at, Happening::Look(self.life));
         }
     }
 
