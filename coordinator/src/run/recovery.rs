@@ -137,6 +137,9 @@ impl Run {
             self.enrol(number, *suite, name, path);
         }
         self.put_up = units.len() as u32;
+        if !units.is_empty() || !self.record.listed_suites.is_empty() {
+            self.phase = Phase::Running;
+        }
         if units.is_empty() {
             return;
         }
@@ -184,7 +187,6 @@ impl Run {
                 }
             }
         }
-        self.phase = Phase::Running;
     }
 
     fn recover_shards(&mut self) {
