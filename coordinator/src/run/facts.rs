@@ -54,6 +54,10 @@ impl Run {
         // Also where nothing else came of it: what is acknowledged is never told again, and must not be missed.
         self.taken = (sequence > seen && !self.is_closed()).then_some(l::Taken { agent, sequence });
         self.flush_entries(now);
+        if self.agents[agent as usize].gone {
+            // What it has of the run from now on is told under another opening, with sequences of its own.
+            return;
+        }
         if self.suites.iter().any(|suite| !suite.listing.is_empty()) {
             // A listing that waits for the history is nowhere but here.
             self.agents[agent as usize].unacknowledged = Some(sequence);
