@@ -306,7 +306,8 @@ pub enum Effect {
         agent: AgentId,
         reason: String,
     },
-    /// A slot is not the run's any more. `unfit`: the run does not want it, or another one of its agent, again.
+    /// Once everything appended before is durable, a slot is not the run's any more. Sooner, a crash could have it opened
+    /// twice, and what the first says at its end would be taken for the second's. `unfit`: the run does not want it, or another one of its agent, again.
     Free {
         agent: AgentId,
         slot: u32,

@@ -83,6 +83,9 @@ impl Run {
 
     fn fact(&mut self, now: Micros, agent: usize, fact: Fact) {
         let Some(&shard) = self.by_slot.get(&(agent as u32, fact.slot)) else {
+            if matches!(fact.body, FactBody::SlotClosed) {
+                self.give_back(agent as u32, fact.slot);
+            }
             return;
         };
         let at = self.run_time(agent, fact.at, now);

@@ -57,6 +57,7 @@ impl Run {
             }));
         }
         let mut slots = joined.slots;
+        self.seated.extend(slots.iter().map(|slot| (agent, *slot)));
         if self.settings.script.is_some() {
             slots.truncate(1);
         }
@@ -162,6 +163,7 @@ impl Run {
         if !stands {
             if known.is_some() {
                 // What it did under leases that it has lost is evidence.
+                self.seated.retain(|(holder, _)| *holder != agent);
                 let state = &mut self.agents[agent as usize];
                 state.id = back.agent;
                 let (sequence, slots) = (state.sequence, Vec::new());
@@ -175,7 +177,11 @@ impl Run {
                 command: Command::Close { abort: true },
             });
             for slot in back.slots {
-                self.free(back.agent, slot, false);
+                self.freed.push(Effect::Free {
+                    agent: back.agent,
+                    slot,
+                    unfit: false,
+                });
             }
             return;
         }
@@ -187,12 +193,15 @@ impl Run {
         let sequence = state.sequence;
         self.by_id.insert(back.agent, agent);
         self.without_agents = None;
+        // Whoever took the agent in counts as the run's what it has, and nothing else.
+        self.seated.retain(|(holder, _)| *holder != agent);
+        let seated = back.slots.iter().map(|slot| (agent, *slot));
+        self.seated.extend(seated);
         for shard in self.shards_of(agent) {
             // The word that it is the run's got lost.
             let slot = self.record.shards[shard as usize].slot;
             if !back.slots.contains(&slot) {
                 self.shard_gone(now, shard, false);
-                self.free(back.agent, slot, false);
             }
         }
         let own = self.shards_of(agent);
@@ -282,6 +291,7 @@ impl Run {
             reason: reason.to_owned(),
             lost,
         }));
+        self.seated.retain(|(holder, _)| *holder != agent);
         let name = self.record.agents[agent as usize].name.clone();
         let own = self.shards_of(agent);
         let served = !own.is_empty();
@@ -350,21 +360,20 @@ impl Run {
             self.shard_gone(now, shard, false);
         }
         let on_record = &self.record.shards[shard as usize];
-        let (agent, slot) = (on_record.agent as usize, on_record.slot);
-        let AgentState {
-            id,
-            set_aside,
-            gone,
-            ..
-        } = self.agents[agent];
-        // What it had before it was given up was free from then on, and may be the run's again.
-        if !gone {
-            self.free(id, slot, set_aside);
-        }
+        let (agent, slot) = (on_record.agent, on_record.slot);
+        self.give_back(agent, slot);
     }
 
-    fn free(&mut self, agent: AgentId, slot: u32, unfit: bool) {
-        self.effects.push(Effect::Free { agent, slot, unfit });
+    /// A slot of an agent is not the run's any more: one that a shard had, or one of which only the agent knew.
+    pub(super) fn give_back(&mut self, agent: u32, slot: u32) {
+        if self.seated.remove(&(agent, slot)) {
+            let AgentState { id, set_aside, .. } = self.agents[agent as usize];
+            self.freed.push(Effect::Free {
+                agent: id,
+                slot,
+                unfit: set_aside,
+            });
+        }
     }
 
     /// So many slots of an agent are wanted elsewhere: those that the run can do without most easily go.

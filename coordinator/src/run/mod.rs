@@ -276,6 +276,10 @@ pub struct Run {
     /// Agents by their numbers, and the shard that each of their slots has.
     by_id: HashMap<AgentId, u32>,
     by_slot: HashMap<(u32, u32), u32>,
+    /// Slots that are counted as the run's: each is given back once.
+    seated: BTreeSet<(u32, u32)>,
+    /// Given back by the current step.
+    freed: Vec<Effect>,
     shards: Vec<ShardState>,
     /// Asks for listings and conclusions so far.
     asks: u64,
@@ -365,6 +369,8 @@ impl Run {
             agents: Vec::new(),
             by_id: HashMap::new(),
             by_slot: HashMap::new(),
+            seated: BTreeSet::new(),
+            freed: Vec::new(),
             shards: Vec::new(),
             asks: 0,
             taken: None,
@@ -733,6 +739,7 @@ impl Run {
 
     fn flush(&mut self, now: Micros) -> Vec<Effect> {
         self.flush_entries(now);
+        self.effects.append(&mut self.freed);
         std::mem::take(&mut self.effects)
     }
 

@@ -177,7 +177,10 @@ impl World {
         let suite = self.model.suite_of_kind(command.kind);
         for (shard, state) in (0..).zip(&record.shards) {
             let owner = &record.agents[state.agent as usize];
-            let up = state.processes.last().is_some_and(|last| last.ended.is_none());
+            // Another kind of process may not be worth its start.
+            let up = state.processes.last().is_some_and(|last| {
+                last.ended.is_none() && last.started.kind == command.kind
+            });
             let able = up && !state.closed && state.unable.is_empty() && owner.gone.is_none();
             let machine = self.machines.iter().position(|own| own.incarnation() == owner.incarnation);
             let there = machine.is_some_and(|machine| {

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
+    Free { agent: u64, slot: u32, unfit: bool },
 }
 
 #[derive(Default)]
@@ -70,7 +71,12 @@ impl World {
                 Effect::Cut { agent, reason } => {
                     panic!("agent {} is cut off: {reason}", agent.0);
                 }
-                Effect::Free { agent, slot, unfit } => self.tell_hub(agent.0, slot, unfit),
+                Effect::Free { agent, slot, unfit } => {
+                    let after = self.store.rows.len();
+                    let agent = agent.0;
+                    let free = Gated::Free { agent, slot, unfit };
+                    self.store.gated.push_back((after, free));
+                }
                 Effect::Show(_) => {}
             }
         }
@@ -153,6 +159,9 @@ impl World {
                     if let Some(&session) = self.outboxes.get(&agent) {
                         self.send_down(session, Down::Ack(sequence));
                     }
+                }
+                Some((_, Gated::Free { agent, slot, unfit })) => {
+                    self.tell_hub(agent, slot, unfit);
                 }
                 Some((_, Gated::Stored)) => {
                     self.stored_units = self.durable.record.units.len();
