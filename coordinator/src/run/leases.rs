@@ -383,6 +383,10 @@ impl Run {
                 setup: Micros::ZERO,
             };
             self.attempt(shard, lease, number, outcome, times, case.ordinal, text);
+            let held = self.live_work(shard, lease);
+            // One that ran alone goes up again as what its lease held.
+            let is_alone = held
+                .is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
             if again {
                 let id = self.record.units[unit as usize].cases[number as usize]
                     .id
@@ -391,6 +395,8 @@ impl Run {
                     Level::Warning,
                     &format!("{id}: {}; it runs again, once and alone", ended.explanation),
                 );
+            }
+            if again && !is_alone {
                 let work = self.works.len() as u32;
                 self.works.push(Work::new(unit, Part::Alone(number)));
                 self.units[unit as usize].open += 1;
