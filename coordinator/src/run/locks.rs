@@ -95,6 +95,17 @@ impl Run {
         }
     }
 
+    /// A lease that is not taken up again has ended: what nothing else of its slot needs is on record as let go.
+    pub(super) fn unlock_unheld(&mut self, shard: u32, unit: u32) {
+        let needs = self.units[unit as usize].needs.clone();
+        for &lock in &needs.locks {
+            if self.locks.held[lock as usize].is_none() {
+                let lock = self.rules.lock(lock).to_owned();
+                self.append(Body::Unlocked(l::Unlocked { lock, shard }));
+            }
+        }
+    }
+
     /// Whether a slot holds a lock that the unit needs, so that nobody else could run it now.
     pub(super) fn holds_for(&self, shard: u32, unit: u32) -> bool {
         let mut locks = self.units[unit as usize].needs.locks.iter();

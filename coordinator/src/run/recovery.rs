@@ -233,6 +233,7 @@ impl Run {
         // The work of the unit as a whole, as far as it has come.
         let mut whole: BTreeMap<u32, Option<Reason>> = BTreeMap::new();
         let mut breaks: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut voided: Vec<(u32, u32)> = Vec::new();
         let leases: Vec<(u64, u32)> = (1u32..)
             .zip(&self.record.leases)
             .map(|(number, lease)| {
@@ -259,6 +260,12 @@ impl Run {
             let lost = breaks.entry(lease.unit).or_default();
             *lost = if broken && !progress { *lost + 1 } else { 0 };
             if lease.ended.is_some() {
+                continue;
+            }
+            if rest && lease.cases.is_empty() && self.record.units[lease.unit as usize].declared {
+                self.void(id, now);
+                voided.push((lease.shard, lease.unit));
+                whole.insert(lease.unit, Some(Reason::Lost));
                 continue;
             }
             let work = match (lease.alone, rest) {
@@ -301,10 +308,24 @@ impl Run {
                 }
             }
         }
+        for (shard, unit) in voided {
+            self.unlock_unheld(shard, unit);
+        }
         for unit in 0..self.units.len() as u32 {
             self.recover_unit(unit, whole.get(&unit).copied(), breaks.get(&unit).copied());
         }
         self.keep_quiet();
+    }
+
+    /// The rest of a unit of which other parts are about, given out again and not declared yet: which cases it was told to leave
+    /// out is not on record, so that it would be a guess what is its own.
+    fn void(&mut self, lease: u64, now: Micros) {
+        self.append(Body::LeaseEnded(l::LeaseEnded {
+            lease,
+            reason: Reason::Lost as i32,
+            at_us: now.0,
+            ..l::LeaseEnded::default()
+        }));
     }
 
     fn new_work(&mut self, unit: u32, part: Part) -> u32 {

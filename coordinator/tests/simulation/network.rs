@@ -72,6 +72,8 @@ pub struct Session {
     pub agent: Option<u64>,
     /// The coordinator takes it for open.
     pub open: bool,
+    /// The agent's end is gone with its machine.
+    dead: bool,
     /// Since when nothing is heard.
     silent_since: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl World {
             down: Way::new(),
             agent: None,
             open: true,
+            dead: false,
             silent_since: None,
         });
         self.sessions.len() - 1
@@ -201,6 +204,7 @@ impl World {
         own.down.lose();
         if silent {
             own.up.lose();
+            own.dead = true;
             self.falls_silent(session);
         } else {
             own.up.shut = true;
@@ -251,7 +255,7 @@ impl World {
         let machine = self.sessions[session].machine;
         let frozen = self.machines[machine].frozen.is_some();
         let own = &mut self.sessions[session];
-        if !own.up.stalled && !frozen {
+        if !own.up.stalled && !frozen && !own.dead {
             own.silent_since = None;
         }
     }
