@@ -93,7 +93,10 @@ impl Run {
             own.push((on_record.slot, shard, kind));
         }
         let slots = self.serving();
+        let concluding = self.is_concluding();
         for (agent, shards) in by_agent {
+            let opened: Vec<(u32, u32)> =
+                shards.iter().map(|&(slot, shard, _)| (slot, shard)).collect();
             let command = Command::Open {
                 opening: self.agents[agent as usize].opening,
                 slots,
@@ -101,6 +104,11 @@ impl Run {
                 max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
             };
             self.send_to_agent(agent, command);
+            // One that comes when nothing is left to run may still have to conclude the run as a whole.
+            for (slot, shard) in opened.into_iter().filter(|_| concluding) {
+                self.shards[shard as usize].concluding = true;
+                self.send_to_agent(agent, Command::Conclude { slot });
+            }
         }
     }
 

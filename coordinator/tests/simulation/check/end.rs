@@ -186,6 +186,8 @@ impl World {
             // Each suite may have to be listed, and each kind to be run.
             let kinds = self.model.kinds.len();
             let reasons = if kinds == 1 { 1 } else { 3 * kinds };
+            // And one more process may have concluded the run as a whole.
+            let reasons = reasons + usize::from(self.model.finish) * self.model.bundles.len();
             let mut units = self.model.units.iter();
             let bound = units.any(|unit| unit.exclusive || !unit.locks.is_empty());
             let needless = shard.processes.len() > reasons && !self.mix.crashes;
