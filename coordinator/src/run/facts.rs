@@ -1,5 +1,6 @@
 //! Taking in what agents report.
 
+use super::membership::FENCE;
 use super::{
     AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
     Level, Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState,
@@ -83,8 +84,10 @@ impl Run {
 
     fn fact(&mut self, now: Micros, agent: usize, fact: Fact) {
         let Some(&shard) = self.by_slot.get(&(agent as u32, fact.slot)) else {
-            if matches!(fact.body, FactBody::SlotClosed) {
-                self.give_back(agent as u32, fact.slot);
+            match fact.body {
+                FactBody::SlotClosed if fact.slot == FENCE => self.has_told_all(now, agent as u32),
+                FactBody::SlotClosed => self.give_back(agent as u32, fact.slot),
+                _ => {}
             }
             return;
         };
@@ -93,6 +96,11 @@ impl Run {
         if self.shards[shard as usize].gone && !heard {
             return;
         }
+        let starts = matches!(
+            fact.body,
+            FactBody::ProcessStarted(_) | FactBody::ProcessRefused(_)
+        );
+        self.shards[shard as usize].heard |= starts;
         match fact.body {
             FactBody::ProcessStarted(started) => self.process_started(shard, at, started),
             FactBody::ProcessRefused(refusal) => self.refuse(now, shard, &refusal),

@@ -10,6 +10,8 @@ use evenkeel_proto::ledger as l;
 use l::entry::Body;
 use std::collections::BTreeMap;
 
+/// A slot that no agent has: asked to close it, one says that it is closed, behind all that it has told before.
+pub(super) const FENCE: u32 = u32::MAX;
 /// So many failures on an agent on which nothing has passed yet are its own, where elsewhere tests pass.
 const SUSPICIOUS: u32 = 10;
 
@@ -61,6 +63,18 @@ impl Run {
         if self.settings.script.is_some() {
             slots.truncate(1);
         }
+        let (later, slots) = slots.into_iter().partition(|slot| {
+            let before = self.by_slot.get(&(agent, *slot));
+            before.is_some_and(|&shard| !self.shards[shard as usize].gone)
+        });
+        let later: Vec<u32> = later;
+        let later = later.into_iter().map(|slot| (agent, slot));
+        self.rejoining.extend(later);
+        self.open_shards(agent, slots);
+    }
+
+    /// Slots of an agent become shards of the run.
+    fn open_shards(&mut self, agent: u32, slots: Vec<u32>) {
         let first = self.shards.len() as u32;
         for slot in slots {
             let shard = self.shards.len() as u32;
@@ -203,16 +217,14 @@ impl Run {
         self.without_agents = None;
         // Whoever took the agent in counts as the run's what it has, and nothing else.
         self.seated.retain(|(holder, _)| *holder != agent);
+        self.rejoining.retain(|(holder, _)| *holder != agent);
         let seated = back.slots.iter().map(|slot| (agent, *slot));
         self.seated.extend(seated);
-        for shard in self.shards_of(agent) {
-            // The word that it is the run's got lost.
-            let slot = self.record.shards[shard as usize].slot;
-            if !back.slots.contains(&slot) {
-                self.shard_gone(now, shard, false);
-            }
-        }
-        let own = self.shards_of(agent);
+        let (own, missing): (Vec<u32>, Vec<u32>) =
+            self.shards_of(agent).into_iter().partition(|&shard| {
+                let slot = self.record.shards[shard as usize].slot;
+                back.slots.contains(&slot)
+            });
         let standing = |&shard: &u32| {
             let slot = self.record.shards[shard as usize].slot;
             let leases = self.shards[shard as usize].leases.iter();
@@ -228,6 +240,17 @@ impl Run {
         }
         for shard in own {
             self.say_again(shard);
+        }
+        // Either the word that it is the run's got lost, or the slot was closed and what it did is still to be told.
+        for &shard in &missing {
+            let state = &mut self.shards[shard as usize];
+            (state.leaving, state.missing) = (true, true);
+            self.dispatcher.close(shard);
+            self.miss_listing(shard);
+        }
+        if !missing.is_empty() {
+            let (slot, abort) = (FENCE, false);
+            self.send_to_agent(agent, Command::CloseSlot { slot, abort });
         }
         if self.aborted {
             self.send_to_agent(agent, Command::Close { abort: true });
@@ -300,6 +323,7 @@ impl Run {
             lost,
         }));
         self.seated.retain(|(holder, _)| *holder != agent);
+        self.rejoining.retain(|(holder, _)| *holder != agent);
         let name = self.record.agents[agent as usize].name.clone();
         let own = self.shards_of(agent);
         let served = !own.is_empty();
@@ -362,8 +386,22 @@ impl Run {
         self.send_to_shard(shard, Command::CloseSlot { slot, abort });
     }
 
+    /// An agent that came back has told all that it had to tell: slots that it came without are none.
+    pub(super) fn has_told_all(&mut self, now: Micros, agent: u32) {
+        for shard in self.shards_of(agent) {
+            if self.shards[shard as usize].missing {
+                self.slot_closed(now, shard);
+            }
+        }
+    }
+
     /// The agent has closed a slot.
     pub(super) fn slot_closed(&mut self, now: Micros, shard: u32) {
+        // One that was asked twice says so twice: the second time it means who had the slot before.
+        let state = &self.shards[shard as usize];
+        if !(state.gone || state.leaving || state.heard) {
+            return;
+        }
         if !self.shards[shard as usize].gone {
             self.shard_gone(now, shard, false);
         }
@@ -374,7 +412,9 @@ impl Run {
 
     /// A slot of an agent is not the run's any more: one that a shard had, or one of which only the agent knew.
     pub(super) fn give_back(&mut self, agent: u32, slot: u32) {
-        if self.seated.remove(&(agent, slot)) {
+        if self.rejoining.remove(&(agent, slot)) {
+            self.open_shards(agent, vec![slot]);
+        } else if self.seated.remove(&(agent, slot)) {
             let AgentState { id, set_aside, .. } = self.agents[agent as usize];
             self.freed.push(Effect::Free {
                 agent: id,

@@ -178,6 +178,10 @@ struct ShardState {
     gone: bool,
     /// It is to be somebody else's as soon as it has ended what it runs.
     leaving: bool,
+    /// Its agent has come back without it. What it did before is still to be told.
+    missing: bool,
+    /// A process of it has been heard of.
+    heard: bool,
     /// Suites that it could not be set up for.
     unable: BTreeSet<u32>,
     /// It has no process and starts none before it gets a lease.
@@ -278,6 +282,8 @@ pub struct Run {
     by_slot: HashMap<(u32, u32), u32>,
     /// Slots that are counted as the run's: each is given back once.
     seated: BTreeSet<(u32, u32)>,
+    /// Given to the run while what it was before is not at its end.
+    rejoining: BTreeSet<(u32, u32)>,
     /// Given back by the current step.
     freed: Vec<Effect>,
     shards: Vec<ShardState>,
@@ -370,6 +376,7 @@ impl Run {
             by_id: HashMap::new(),
             by_slot: HashMap::new(),
             seated: BTreeSet::new(),
+            rejoining: BTreeSet::new(),
             freed: Vec::new(),
             shards: Vec::new(),
             asks: 0,

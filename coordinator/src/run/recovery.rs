@@ -201,6 +201,7 @@ impl Run {
                 ready: up && !gone,
                 gone,
                 ends: on_record.ends,
+                heard: last.is_some() || !on_record.unable.is_empty(),
                 closing: on_record
                     .processes
                     .iter()

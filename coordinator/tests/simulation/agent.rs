@@ -75,15 +75,11 @@ impl World {
             incarnation: own.incarnation(),
             held,
             clock: Micros(self.now + own.clock),
+            leaving: own.leaving,
         };
-        let leaving = own.leaving;
         let session = self.begin_session(machine, boot);
         self.machines[machine].session = Some(session);
         self.send_up(session, hello);
-        if leaving {
-            // Whoever takes it in may be somebody else than who heard it the first time.
-            self.send_up(session, Up::Leaving);
-        }
         self.say_goodbye_if_done(machine);
     }
 

@@ -17,6 +17,8 @@ pub enum Up {
         /// What it has of the run: the opening, and its slots.
         held: Option<(u64, Vec<u32>)>,
         clock: Micros,
+        /// It is on its way out: whoever takes it in may be somebody else than who heard it the first time.
+        leaving: bool,
     },
     Facts {
         opening: u64,
@@ -153,7 +155,13 @@ impl World {
                 incarnation,
                 held,
                 clock,
-            } => self.hub_connect(session, incarnation, held, clock),
+                leaving,
+            } => {
+                self.hub_connect(session, incarnation, held, clock);
+                if leaving {
+                    self.hub_leaving(session);
+                }
+            }
             Up::Facts {
                 opening,
                 first_sequence,

@@ -181,6 +181,9 @@ impl World {
                 break;
             }
         }
+        if self.talk && !self.ended {
+            eprintln!("{:#?}", self.run);
+        }
         assert!(
             self.ended,
             "nothing happens any more, and the run is not closed: {:?}",
