@@ -356,7 +356,7 @@ impl Run {
     }
 
     /// These slots are wanted elsewhere: what has not started is given back, and the slot is closed when what runs has ended.
-    pub(super) fn release(&mut self, id: AgentId, slots: &[u32]) {
+    pub(super) fn release(&mut self, now: Micros, id: AgentId, slots: &[u32]) {
         if self.is_closed() || self.is_concluding() {
             return;
         }
@@ -365,12 +365,19 @@ impl Run {
         };
         for slot in slots {
             if let Some(&shard) = self.by_slot.get(&(agent, *slot)) {
-                self.leave(shard);
+                self.leave(now, shard);
             }
         }
     }
 
-    fn leave(&mut self, shard: u32) {
+    fn leave(&mut self, now: Micros, shard: u32) {
+        if self.unopened.contains(&shard) {
+            // Its agent has not heard of it.
+            self.unopened.retain(|unopened| *unopened != shard);
+            self.shards[shard as usize].leaving = true;
+            self.slot_closed(now, shard);
+            return;
+        }
         let state = &mut self.shards[shard as usize];
         if state.gone || std::mem::replace(&mut state.leaving, true) {
             return;
@@ -442,7 +449,7 @@ impl Run {
             .collect();
         serving.sort_unstable();
         for (_, _, std::cmp::Reverse(shard)) in serving.into_iter().take(count as usize) {
-            self.leave(shard);
+            self.leave(now, shard);
         }
     }
 
@@ -495,8 +502,9 @@ impl Run {
             "agent {name} is set aside: its first {SUSPICIOUS} tests all failed, and elsewhere tests pass"
         );
         self.note(Level::Error, &text);
+        let now = self.record.latest;
         for shard in self.shards_of(agent) {
-            self.leave(shard);
+            self.leave(now, shard);
         }
     }
 }

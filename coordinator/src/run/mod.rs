@@ -439,7 +439,7 @@ impl Run {
             Event::AgentJoined(joined) => self.agent_joined(now, joined),
             Event::AgentCut { agent } => self.agent_cut(agent),
             Event::AgentBack(back) => self.agent_back(now, back),
-            Event::Release { agent, slots } => self.release(agent, &slots),
+            Event::Release { agent, slots } => self.release(now, agent, &slots),
             Event::Spare { agent, count } => self.spare(now, agent, count),
             Event::Matching { any } => self.matching = any,
             Event::AgentGone {

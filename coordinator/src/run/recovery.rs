@@ -198,7 +198,9 @@ impl Run {
             let gone = on_record.closed || self.agents[agent as usize].gone;
             let mut state = ShardState {
                 kind,
-                ready: up && !gone,
+                // One that could not be set up for a suite gets leases of others without a process.
+                ready: (up || !on_record.unable.is_empty()) && !gone,
+                empty: !up && !on_record.unable.is_empty(),
                 gone,
                 ends: on_record.ends,
                 heard: last.is_some() || !on_record.unable.is_empty(),
