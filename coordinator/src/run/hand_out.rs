@@ -44,6 +44,12 @@ impl Run {
             let suite = &self.suites[suite as usize];
             if suite.bundles {
                 let works = self.dispatcher.bundle(shard, now, suite.startup);
+                let (avoided, works): (Vec<u32>, Vec<u32>) =
+                    works.into_iter().partition(|&work| self.avoids(work, shard));
+                for work in avoided {
+                    self.dispatcher.finished(shard, work, Micros::ZERO);
+                    self.work_again(work);
+                }
                 // What wants a process of its own goes behind the bundle.
                 let is_alone =
                     |work: &u32| matches!(self.works[*work as usize].part, Part::Alone(_));
