@@ -468,7 +468,9 @@ impl Run {
                     serving.partition(|shard| !shard.leases.is_empty());
                 let mut shards = 0..self.shards.len() as u32;
                 let divides = shards.any(|shard| self.could_give(shard));
-                let idle = if divides { idle.len() } else { 0 };
+                // Those that cannot be set up for everything may not be able to run what waits.
+                let unable = idle.iter().filter(|shard| !shard.unable.is_empty());
+                let idle = if divides { idle.len() } else { unable.count() };
                 (busy.len() + idle + self.dispatcher.waiting()) as u32
             }
             Phase::Concluding | Phase::Finishing { .. } => serving.count() as u32,
