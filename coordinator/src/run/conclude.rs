@@ -1,7 +1,7 @@
 //! The end of a run on which the framework has a word to say: processes are brought to their end and heard before the
 //! verdict, and one more process concludes what concerns all of them (the coverage of the whole, for example).
 
-use super::{Command, EndCause, Level, Micros, Phase, ProcessEnded, Run};
+use super::{Command, Effect, EndCause, Level, Micros, Phase, ProcessEnded, Run};
 use evenkeel_proto::{ledger as l, suite::Suite};
 use l::Warned;
 use l::entry::Body;
@@ -30,6 +30,14 @@ impl Run {
             || self.record.opened.suites.iter().any(tears_down);
         if !wanted || interrupted || self.refused.is_some() {
             self.close(now);
+            return;
+        }
+        // A process that is concluded runs nothing more: what it has run must not be forgotten in a crash.
+        if !self.settled {
+            if !std::mem::replace(&mut self.settling, true) {
+                self.flush_entries(now);
+                self.effects.push(Effect::CallWhenStored);
+            }
             return;
         }
         self.phase = Phase::Concluding;

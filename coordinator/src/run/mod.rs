@@ -328,6 +328,9 @@ pub struct Run {
     unconcluded: bool,
     /// Nothing more is run, whatever is left.
     over: bool,
+    /// All that was run is on its way into the store, and has arrived there: processes may be told that nothing more comes.
+    settling: bool,
+    settled: bool,
     shown: Vec<String>,
     show_output: bool,
     script_position: Vec<(usize, usize)>,
@@ -407,6 +410,8 @@ impl Run {
             unbuilt: false,
             unconcluded: false,
             over: false,
+            settling: false,
+            settled: false,
             shown: Vec::new(),
             show_output: false,
             script_position: Vec::new(),
@@ -456,6 +461,7 @@ impl Run {
             } => {
                 self.facts(now, (agent, opening), first_sequence, sent_at, facts);
             }
+            Event::Stored if self.unstored.is_empty() => self.settled = self.settling,
             Event::Stored => self.listing_stored(),
             Event::Stop {
                 reason,
