@@ -1,6 +1,6 @@
 //! Taking in what agents report.
 
-use super::membership::FENCE;
+use super::membership::FENCES;
 use super::{
     AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
     Level, Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState,
@@ -85,7 +85,9 @@ impl Run {
     fn fact(&mut self, now: Micros, agent: usize, fact: Fact) {
         let Some(&shard) = self.by_slot.get(&(agent as u32, fact.slot)) else {
             match fact.body {
-                FactBody::SlotClosed if fact.slot == FENCE => self.has_told_all(now, agent as u32),
+                FactBody::SlotClosed if fact.slot >= FENCES => {
+                    self.has_told_all(now, agent as u32, fact.slot);
+                }
                 FactBody::SlotClosed => self.give_back(agent as u32, fact.slot),
                 _ => {}
             }

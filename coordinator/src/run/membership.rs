@@ -10,8 +10,9 @@ use evenkeel_proto::ledger as l;
 use l::entry::Body;
 use std::collections::BTreeMap;
 
-/// A slot that no agent has: asked to close it, one says that it is closed, behind all that it has told before.
-pub(super) const FENCE: u32 = u32::MAX;
+/// Slots that no agent has, from this one on: asked to close one, an agent says that it is closed, behind all that it has told
+/// before.
+pub(super) const FENCES: u32 = 1 << 31;
 /// So many failures on an agent on which nothing has passed yet are its own, where elsewhere tests pass.
 const SUSPICIOUS: u32 = 10;
 
@@ -25,6 +26,8 @@ impl AgentState {
             sequence,
             offset,
             unacknowledged: None,
+            fence: 0,
+            fenced: false,
             failures: 0,
             passed: false,
             set_aside: false,
@@ -40,6 +43,17 @@ impl Run {
                 agent: id,
                 command: Command::Close { abort: false },
             });
+            return;
+        }
+        if self.aborted {
+            // Agents have been told that it is over: nothing is begun any more.
+            for slot in joined.slots {
+                self.freed.push(Effect::Free {
+                    agent: id,
+                    slot,
+                    unfit: false,
+                });
+            }
             return;
         }
         self.without_agents = None;
@@ -58,6 +72,8 @@ impl Run {
                 environment_class: joined.environment_class,
             }));
         }
+        let incarnation = self.record.agents[agent as usize].incarnation.clone();
+        self.lose_others(now, agent, &incarnation);
         let mut slots = joined.slots;
         self.seated.extend(slots.iter().map(|slot| (agent, *slot)));
         if self.settings.script.is_some() {
@@ -65,7 +81,8 @@ impl Run {
         }
         let (later, slots) = slots.into_iter().partition(|slot| {
             let before = self.by_slot.get(&(agent, *slot));
-            before.is_some_and(|&shard| !self.shards[shard as usize].gone)
+            self.agents[agent as usize].fenced
+                || before.is_some_and(|&shard| !self.shards[shard as usize].gone)
         });
         let later: Vec<u32> = later;
         let later = later.into_iter().map(|slot| (agent, slot));
@@ -215,6 +232,7 @@ impl Run {
         let sequence = state.sequence;
         self.by_id.insert(back.agent, agent);
         self.without_agents = None;
+        self.lose_others(now, agent, &back.incarnation);
         // Whoever took the agent in counts as the run's what it has, and nothing else.
         self.seated.retain(|(holder, _)| *holder != agent);
         self.rejoining.retain(|(holder, _)| *holder != agent);
@@ -248,10 +266,13 @@ impl Run {
             self.dispatcher.close(shard);
             self.miss_listing(shard);
         }
-        if !missing.is_empty() {
-            let (slot, abort) = (FENCE, false);
-            self.send_to_agent(agent, Command::CloseSlot { slot, abort });
-        }
+        // Until it has told everything, what it says of a slot may be of one that is not on record.
+        let backs = self.agents[agent as usize].fence.wrapping_add(1) & 0xffff;
+        let slot = FENCES | (self.record.term & 0x7fff) << 16 | backs;
+        let state = &mut self.agents[agent as usize];
+        (state.fence, state.fenced) = (slot, true);
+        let abort = false;
+        self.send_to_agent(agent, Command::CloseSlot { slot, abort });
         if self.aborted {
             self.send_to_agent(agent, Command::Close { abort: true });
         }
@@ -309,9 +330,30 @@ impl Run {
     }
 
     pub(super) fn agent_gone(&mut self, now: Micros, id: AgentId, reason: &str, lost: bool) {
-        let Some(&agent) = self.by_id.get(&id) else {
-            return;
-        };
+        // It may be on record twice, where a crash came between its losing the run and its being lost.
+        let same: Vec<u32> = (0..)
+            .zip(&self.agents)
+            .filter(|(_, state)| state.id == id && !state.gone)
+            .map(|(agent, _)| agent)
+            .collect();
+        for agent in same {
+            self.lose_agent(now, agent, reason, lost);
+        }
+    }
+
+    /// An agent has the run under one opening: what the same incarnation had under another, which it does not know of, is lost.
+    fn lose_others(&mut self, now: Micros, agent: u32, incarnation: &str) {
+        let others: Vec<u32> = (0..)
+            .zip(&self.record.agents)
+            .filter(|(other, on_record)| *other != agent && on_record.incarnation == incarnation)
+            .map(|(other, _)| other)
+            .collect();
+        for other in others {
+            self.lose_agent(now, other, "it came back without what it had", true);
+        }
+    }
+
+    fn lose_agent(&mut self, now: Micros, agent: u32, reason: &str, lost: bool) {
         let state = &mut self.agents[agent as usize];
         state.connected = false;
         if std::mem::replace(&mut state.gone, true) || self.is_closed() {
@@ -394,10 +436,24 @@ impl Run {
     }
 
     /// An agent that came back has told all that it had to tell: slots that it came without are none.
-    pub(super) fn has_told_all(&mut self, now: Micros, agent: u32) {
+    pub(super) fn has_told_all(&mut self, now: Micros, agent: u32, fence: u32) {
+        let state = &mut self.agents[agent as usize];
+        if state.fence != fence || !std::mem::take(&mut state.fenced) {
+            return;
+        }
         for shard in self.shards_of(agent) {
             if self.shards[shard as usize].missing {
                 self.slot_closed(now, shard);
+            }
+        }
+        let rejoining: Vec<u32> = (self.rejoining.iter())
+            .filter(|(holder, _)| *holder == agent)
+            .map(|(_, slot)| *slot)
+            .collect();
+        for slot in rejoining {
+            let before = self.by_slot.get(&(agent, slot));
+            if before.is_none_or(|&shard| self.shards[shard as usize].gone) {
+                self.give_back(agent, slot);
             }
         }
     }
@@ -419,8 +475,11 @@ impl Run {
 
     /// A slot of an agent is not the run's any more: one that a shard had, or one of which only the agent knew.
     pub(super) fn give_back(&mut self, agent: u32, slot: u32) {
-        if self.rejoining.remove(&(agent, slot)) {
-            self.open_shards(agent, vec![slot]);
+        if self.rejoining.contains(&(agent, slot)) {
+            if !self.agents[agent as usize].fenced {
+                self.rejoining.remove(&(agent, slot));
+                self.open_shards(agent, vec![slot]);
+            }
         } else if self.seated.remove(&(agent, slot)) {
             let AgentState { id, set_aside, .. } = self.agents[agent as usize];
             self.freed.push(Effect::Free {

@@ -136,6 +136,9 @@ struct AgentState {
     offset: i64,
     /// What may be acknowledged when a listing that is only in memory is on record.
     unacknowledged: Option<u64>,
+    /// The last sign that it was asked for when it came back, and whether that is still to come.
+    fence: u32,
+    fenced: bool,
     /// Failures before anything passed on it.
     failures: u32,
     passed: bool,

@@ -123,7 +123,7 @@ impl World {
         let place = self.model.find(suite, &command.unit);
         let cases: BTreeSet<usize> = cases_of(command, &self.model.units[place]).into_iter().collect();
         let seen = self.perturbed_lease(command.lease);
-        let before = self.leases.insert(seen, (place, cases.clone()));
+        let before = self.leases.insert(seen, (command.kind, cases.clone()));
         assert!(before.is_none(), "lease {seen} is given twice");
         let record = &self.ledger.record;
         let Some(lease) = record.lease(command.lease).filter(|lease| lease.is_live()) else {
@@ -181,7 +181,13 @@ impl World {
             let up = state.processes.last().is_some_and(|last| {
                 last.ended.is_none() && last.started.kind == command.kind
             });
-            let able = up && !state.closed && state.unable.is_empty() && owner.gone.is_none();
+            // And one that has something else before it is going to be of another kind.
+            let stays = (1u32..).zip(&record.leases).all(|(at, held)| {
+                let id = u64::from(held.term) << 32 | u64::from(at);
+                let kind = self.leases.get(&self.perturbed_lease(id)).map(|(kind, _)| *kind);
+                held.shard != shard || !held.is_live() || kind == Some(command.kind)
+            });
+            let able = up && stays && !state.closed && state.unable.is_empty() && owner.gone.is_none();
             let machine = self.machines.iter().position(|own| own.incarnation() == owner.incarnation);
             let there = machine.is_some_and(|machine| {
                 let session = self.machines[machine].session;

@@ -379,6 +379,9 @@ impl World {
         let (hub, mut awaited) = (&mut self.hub, Vec::new());
         let Some(run) = &mut self.run else { return };
         run.number_awaited(|incarnation| {
+            if let Some(&id) = hub.by_incarnation.get(incarnation) {
+                return AgentId(id);
+            }
             hub.next += 1;
             let id = hub.next;
             hub.by_incarnation.insert(incarnation.to_owned(), id);

@@ -80,8 +80,8 @@ pub struct World {
     pub attempts: HashMap<(usize, usize), u32>,
     pub carried: Vec<(u32, String)>,
     pub finished: HashMap<u32, Vec<String>>,
-    /// Leases as agents saw them, with the cases that they were for.
-    pub leases: HashMap<u64, (usize, BTreeSet<usize>)>,
+    /// Leases as agents saw them, with the kind of process and the cases that they were for.
+    pub leases: HashMap<u64, (u32, BTreeSet<usize>)>,
     pub planted: Option<planted::Fault>,
     pub talk: bool,
 }
@@ -169,8 +169,12 @@ impl World {
         let mut steps = 0;
         while let Some(Reverse((at, order))) = self.queue.pop() {
             steps += 1;
+            let ends = steps < STEPS && at < LONGEST;
+            if self.talk && !ends {
+                eprintln!("{:#?}", self.run);
+            }
             assert!(
-                steps < STEPS && at < LONGEST,
+                ends,
                 "the run does not come to its end: {:?}",
                 self.run.as_ref().map(|run| run.progress(self.run_now()))
             );
