@@ -389,7 +389,7 @@ pub enum Command {
         slot: u32,
         abort: bool,
     },
-    /// What the agent told is taken in up to here; the rest is to be told again. Of each slot the leases that stand.
+    /// What the agent told is taken in up to here, which may not be durable yet; the rest is to be told again. Of each slot the leases that stand.
     Resume {
         sequence: u64,
         slots: Vec<(u32, Vec<u64>)>,

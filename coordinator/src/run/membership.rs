@@ -250,6 +250,12 @@ impl Run {
         };
         let slots = own.iter().map(standing).collect();
         self.send_to_agent(agent, Command::Resume { sequence, slots });
+        // It keeps what is not durable yet until it hears that it is.
+        let id = self.agents[agent as usize].id;
+        self.effects.push(Effect::Ack {
+            agent: id,
+            sequence,
+        });
         let slot_of = |shard: &u32| self.record.shards[*shard as usize].slot;
         let ours: Vec<u32> = own.iter().map(slot_of).collect();
         for slot in back.slots.into_iter().filter(|slot| !ours.contains(slot)) {
@@ -475,12 +481,12 @@ impl Run {
 
     /// A slot of an agent is not the run's any more: one that a shard had, or one of which only the agent knew.
     pub(super) fn give_back(&mut self, agent: u32, slot: u32) {
-        if self.rejoining.contains(&(agent, slot)) {
-            if !self.agents[agent as usize].fenced {
-                self.rejoining.remove(&(agent, slot));
-                self.open_shards(agent, vec![slot]);
-            }
-        } else if self.seated.remove(&(agent, slot)) {
+        // What was given too early is given again when the end of what was there before is durable.
+        if self.rejoining.contains(&(agent, slot)) && self.agents[agent as usize].fenced {
+            return;
+        }
+        self.rejoining.remove(&(agent, slot));
+        if self.seated.remove(&(agent, slot)) {
             let AgentState { id, set_aside, .. } = self.agents[agent as usize];
             self.freed.push(Effect::Free {
                 agent: id,
@@ -519,6 +525,7 @@ impl Run {
             .iter()
             .filter(|shard| !shard.gone && !shard.leaving);
         match self.phase {
+            _ if self.aborted => 0,
             Phase::Listing => u32::MAX,
             Phase::Running if self.over || self.record.stopped.is_some() => serving.count() as u32,
             Phase::Running if !self.is_listed() => u32::MAX,

@@ -285,7 +285,7 @@ pub struct Run {
     by_slot: HashMap<(u32, u32), u32>,
     /// Slots that are counted as the run's: each is given back once.
     seated: BTreeSet<(u32, u32)>,
-    /// Given to the run while what it was before is not at its end.
+    /// Given to the run while what they were before is not at its end: they are given back then.
     rejoining: BTreeSet<(u32, u32)>,
     /// Given back by the current step.
     freed: Vec<Effect>,

@@ -144,12 +144,13 @@ impl World {
                 }
             }
             Command::Resume { sequence, slots } => {
-                self.forget(machine, sequence);
                 let Some(hold) = &mut self.machines[machine].hold else {
                     return;
                 };
                 hold.way = Some(session);
-                let again: Vec<(u64, Fact)> = hold.kept.iter().cloned().collect();
+                // What is not above it has been heard, and is kept until it is durable.
+                let unheard = hold.kept.iter().filter(|(kept, _)| *kept > sequence);
+                let again: Vec<(u64, Fact)> = unheard.cloned().collect();
                 for (sequence, fact) in again {
                     self.send_fact(machine, sequence, fact);
                 }
