@@ -137,7 +137,10 @@ impl Run {
             .rules
             .suite_of(kind)
             .map(|suite| &self.suites[suite as usize]);
-        let known = suite.is_some_and(|suite| suite.listed) && self.unstored.is_empty();
+        // One that is alone lists when it has ended what it holds, and must not wait for that.
+        let waits = self.shards[shard as usize].waiting && self.serving() == 1;
+        let known = suite.is_some_and(|suite| suite.listed || waits && suite.lister.is_none())
+            && self.unstored.is_empty();
         !known || self.dispatcher.is_waiting_for(kind)
     }
 
@@ -236,6 +239,9 @@ impl Run {
         // What has no process gets a new one anyway.
         let has_process = !std::mem::take(&mut state.empty);
         let fresh = has_process && (alone.is_some() || state.told_idle);
+        if fresh {
+            state.fresh = Some(lease);
+        }
         let ends = state.ends;
         let command = LeaseCommand {
             slot,

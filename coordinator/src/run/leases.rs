@@ -197,6 +197,9 @@ impl Run {
             return;
         };
         if all {
+            // Where it never arrived, the process is the one that it was to take the place of.
+            let state = &mut self.shards[shard as usize];
+            state.told_idle |= state.fresh == Some(lease);
             self.end_lease(shard, lease, Reason::Returned, at);
             self.dispatcher.finished(shard, work, now);
             let unit = self.works[work as usize].unit;

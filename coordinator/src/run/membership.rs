@@ -200,7 +200,9 @@ impl Run {
         });
         let stands = known.is_some() && !self.agents[agent as usize].gone && !self.is_closed();
         if !stands {
-            if known.is_some() {
+            let own = known.map_or(u32::MAX, |_| agent);
+            self.lose_others(now, own, &back.incarnation);
+            if own == agent {
                 // What it did under leases that it has lost is evidence.
                 self.seated.retain(|(holder, _)| *holder != agent);
                 let state = &mut self.agents[agent as usize];

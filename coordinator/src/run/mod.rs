@@ -190,6 +190,8 @@ struct ShardState {
     /// It has no process and starts none before it gets a lease.
     empty: bool,
     told_idle: bool,
+    /// The last lease that was to begin a new process.
+    fresh: Option<u64>,
     failed_spawns: u32,
     /// Unplanned ends of its processes.
     ends: u32,

@@ -317,6 +317,11 @@ impl Run {
         for unit in 0..self.units.len() as u32 {
             self.recover_unit(unit, whole.get(&unit).copied(), breaks.get(&unit).copied());
         }
+        for shard in 0..self.shards.len() as u32 {
+            // It may have been told that nothing more comes.
+            let state = &mut self.shards[shard as usize];
+            state.told_idle = state.ready && !state.empty && state.leases.is_empty();
+        }
         self.keep_quiet();
     }
 

@@ -175,6 +175,10 @@ impl World {
             return;
         }
         let suite = self.model.suite_of_kind(command.kind);
+        // Who holds the lock that it needs keeps the others from it.
+        if !self.model.unit(suite, &command.unit).locks.is_empty() {
+            return;
+        }
         for (shard, state) in (0..).zip(&record.shards) {
             let owner = &record.agents[state.agent as usize];
             // Another kind of process may not be worth its start.
