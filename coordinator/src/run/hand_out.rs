@@ -239,7 +239,7 @@ impl Run {
         // What has no process gets a new one anyway.
         let has_process = !std::mem::take(&mut state.empty);
         let fresh = has_process && (alone.is_some() || state.told_idle);
-        if fresh {
+        if state.told_idle {
             state.fresh = Some(lease);
         }
         let ends = state.ends;

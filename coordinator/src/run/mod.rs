@@ -190,7 +190,7 @@ struct ShardState {
     /// It has no process and starts none before it gets a lease.
     empty: bool,
     told_idle: bool,
-    /// The last lease that was to begin a new process.
+    /// The last lease that was to begin a new process because the one before had let go of what its tests share.
     fresh: Option<u64>,
     failed_spawns: u32,
     /// Unplanned ends of its processes.

@@ -170,6 +170,13 @@ impl World {
             return;
         };
         let lost = record.lease_at(lost.lease).expect("it is on record");
+        // It may have been lost again since then, before it had begun.
+        let own = |other: &&Lease| other.unit == lease.unit && other.alone == lease.alone;
+        let ended = |other: &&Lease| {
+            other.ended.is_some_and(|ended| ended.reason == l::lease_ended::Reason::Lost)
+        };
+        let again = record.leases.iter().rev().filter(own).find(ended);
+        let lost = again.unwrap_or(lost);
         let name = |shard: u32| &record.agents[record.shards[shard as usize].agent as usize].name;
         if name(lost.shard) != name(lease.shard) {
             return;
