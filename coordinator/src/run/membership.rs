@@ -470,7 +470,7 @@ impl Run {
     pub(super) fn slot_closed(&mut self, now: Micros, shard: u32) {
         // One that was asked twice says so twice: the second time it means who had the slot before.
         let state = &self.shards[shard as usize];
-        if !(state.gone || state.leaving || state.heard) {
+        if !(state.gone || state.leaving || state.heard || self.aborted) {
             return;
         }
         if !self.shards[shard as usize].gone {
