@@ -1,6 +1,7 @@
 //! Taking in what agents report.
 
 use super::membership::FENCES;
+use super::planted::{Fault, is_planted};
 use super::{
     AgentId, AgentJoined, AgentState, CaseEnded, CaseText, Command, Effect, Event, Fact, FactBody,
     Level, Micros, ProcessEnded, ProcessStarted, Refusal, RefusedReason, Run, SPAWNS, ShardState,
@@ -474,7 +475,9 @@ impl Run {
                 reason: reason.to_owned(),
             }));
         };
-        if self.live_work(shard, ended.lease).is_none() {
+        let on_record = self.record.lease(ended.lease).is_some();
+        let let_through = on_record && is_planted(Fault::StaleResult);
+        if self.live_work(shard, ended.lease).is_none() && !let_through {
             return stale(self, "the lease was not live");
         }
         let lease = self
@@ -485,7 +488,8 @@ impl Run {
             return stale(self, "the case was not declared");
         };
         let case = &self.record.units[lease.unit as usize].cases[number as usize];
-        if case.verdict().is_some() || !case.is_owned_by(ended.lease) {
+        let decided = case.verdict().is_some() && !is_planted(Fault::SecondVerdict);
+        if decided || !case.is_owned_by(ended.lease) && !let_through {
             return stale(self, "the case was somebody else's or had a verdict");
         }
         let text = ended.text.map(|text| *text).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Leases: what happens when they end in one of their five ways.
 
 use super::facts::Times;
+use super::planted::{Fault, is_planted};
 use super::{
     BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run,
     RunningCase, Work,
@@ -38,8 +39,11 @@ impl Run {
         self.shards[shard as usize]
             .leases
             .retain(|(number, _)| *number != lease);
+        let lost = ended.reason == Reason::Lost as i32;
         self.append(Body::LeaseEnded(ended));
-        self.unlock(shard, lease);
+        if !(lost && is_planted(Fault::LeakedLock)) {
+            self.unlock(shard, lease);
+        }
     }
 
     pub(super) fn work_done(&mut self, work: u32) {
@@ -565,7 +569,7 @@ impl Run {
         let name = self.record.agents[agent].name.clone();
         let kills = self.kills.entry((unit, number)).or_default();
         kills.agents += 1;
-        let again = kills.agents < LOSSES;
+        let again = kills.agents < LOSSES || is_planted(Fault::EndlessLosses);
         let times = Times {
             started,
             ended: now,
@@ -612,6 +616,9 @@ impl Run {
         let Some(lost) = self.works[work as usize].avoid else {
             return false;
         };
+        if is_planted(Fault::SameAgentAgain) {
+            return false;
+        }
         let name = &self.record.agents[lost as usize].name;
         let same = |shard: usize| {
             let agent = self.record.shards[shard].agent;

@@ -4,6 +4,7 @@
 //! not on record is void; its number is never given again (see [`Record::lease`]). What only the lost process knew is asked for
 //! anew, or worked out: who lists, who was told what, how far a slot has come.
 
+use super::planted::{Fault, is_planted};
 use super::{
     AgentId, AgentState, Effect, Estimate, History, Level, Micros, Part, Phase, Place, Rules, Run,
     Settings, ShardState, Work, split,
@@ -265,7 +266,8 @@ impl Run {
             if lease.ended.is_some() {
                 continue;
             }
-            if rest && lease.cases.is_empty() && self.record.units[lease.unit as usize].declared {
+            let twice = is_planted(Fault::TwiceRecovered);
+            if rest && !twice && lease.cases.is_empty() && self.record.units[lease.unit as usize].declared {
                 self.void(id, now);
                 voided.push((lease.shard, lease.unit));
                 whole.insert(lease.unit, Some(Reason::Lost));

@@ -144,6 +144,9 @@ impl World {
                 }
             }
             Command::Resume { sequence, slots } => {
+                if self.planted == Some(super::planted::Fault::ForgottenWhenHeard) {
+                    self.forget(machine, sequence);
+                }
                 let Some(hold) = &mut self.machines[machine].hold else {
                     return;
                 };

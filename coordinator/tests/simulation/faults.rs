@@ -36,6 +36,8 @@ pub struct Mix {
     pub sick: bool,
     /// Cases that take seconds.
     pub slow: bool,
+    /// The store takes its time for each row.
+    pub slow_store: bool,
     /// How often the coordinator may be killed at moments that it would like least.
     pub ambushes: u32,
     /// Those at moments that are drawn.
@@ -48,6 +50,7 @@ impl Mix {
             crashes: random.bool(),
             lies: random.u32(0..6) == 0,
             slow: random.u32(0..4) == 0,
+            slow_store: random.u32(0..6) == 0,
             ..Mix::default()
         };
         // Some worlds are quiet: what goes wrong there is nobody's fault but the run's.

@@ -123,8 +123,8 @@ impl World {
             return;
         }
         store.writing = Some(store.rows.len());
-        let slow = self.random.u32(0..10) == 0;
-        let at = self.now + self.random.u64(if slow { 1_000..150_000 } else { 100..15_000 });
+        let slow = self.mix.slow_store || self.random.u32(0..10) == 0;
+        let at = self.now + self.random.u64(if slow { 1_000..250_000 } else { 100..15_000 });
         self.schedule(at, Happening::Written(self.life));
     }
 
