@@ -106,12 +106,13 @@ impl Run {
         }
     }
 
-    /// Whether a slot holds a lock that the unit needs, so that nobody else could run it now.
+    /// Whether a slot holds what the unit needs, a lock or the run as a whole, so that nobody else could run it now.
     pub(super) fn holds_for(&self, shard: u32, unit: u32) -> bool {
-        let mut locks = self.units[unit as usize].needs.locks.iter();
-        locks.any(|&lock| {
-            self.locks.held[lock as usize].is_some_and(|(holder, _)| holder == shard)
-        })
+        let needs = &self.units[unit as usize].needs;
+        let holds = |held: Option<(u32, u32)>| held.is_some_and(|(holder, _)| holder == shard);
+        let mut locks = needs.locks.iter();
+        locks.any(|&lock| holds(self.locks.held[lock as usize]))
+            || needs.exclusive && holds(self.locks.alone)
     }
 
     /// Tells the dispatcher whether what must run alone runs, or may start.

@@ -183,7 +183,8 @@ impl World {
         }
         let suite = self.model.suite_of_kind(command.kind);
         // Who holds the lock that it needs keeps the others from it.
-        if !self.model.unit(suite, &command.unit).locks.is_empty() {
+        let own = self.model.unit(suite, &command.unit);
+        if own.exclusive || !own.locks.is_empty() {
             return;
         }
         for (shard, state) in (0..).zip(&record.shards) {
