@@ -2,7 +2,7 @@
 //! verdict, and one more process concludes what concerns all of them (the coverage of the whole, for example).
 
 use super::planted::{Fault, is_planted};
-use super::{Command, Effect, EndCause, Level, Micros, Phase, ProcessEnded, Run};
+use super::{Awaited, Command, EndCause, Level, Micros, Phase, ProcessEnded, Run};
 use evenkeel_proto::{ledger as l, suite::Suite};
 use l::Warned;
 use l::entry::Body;
@@ -36,8 +36,7 @@ impl Run {
         // A process that is concluded runs nothing more: what it has run must not be forgotten in a crash.
         if !self.settled && !is_planted(Fault::EarlyConclusion) {
             if !std::mem::replace(&mut self.settling, true) {
-                self.flush_entries(now);
-                self.effects.push(Effect::CallWhenStored);
+                self.await_stored(now, Awaited::Conclusion);
             }
             return;
         }

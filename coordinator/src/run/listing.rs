@@ -3,7 +3,7 @@
 //! It may come in parts. Each part is estimated and put up once it is stored, so that slots start before the last file is
 //! known; the plan is made when all is known.
 
-use super::{Command, History, Micros, Part, Phase, Run, SuiteHistory, UnitState, Work};
+use super::{Awaited, Command, History, Micros, Part, Phase, Run, SuiteHistory, UnitState, Work};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::{Estimate, UnitFacts, estimate, plan};
 use l::entry::Body;
@@ -169,8 +169,7 @@ impl Run {
             self.plan();
         }
         self.unstored.push_back(self.units.len() as u32);
-        self.flush_entries(now);
-        self.effects.push(super::Effect::CallWhenStored);
+        self.await_stored(now, Awaited::Listing);
         self.acknowledge_listings();
     }
 

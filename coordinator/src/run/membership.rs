@@ -2,7 +2,7 @@
 //! set aside.
 
 use super::{
-    AgentBack, AgentId, AgentJoined, AgentState, Command, Effect, Level, Micros, Phase, Run,
+    AgentBack, AgentId, AgentJoined, AgentState, Awaited, Command, Effect, Level, Micros, Phase, Run,
     ShardState, SuiteHistory,
 };
 use crate::record::Verdict;
@@ -445,14 +445,23 @@ impl Run {
 
     /// An agent that came back has told all that it had to tell: slots that it came without are none.
     pub(super) fn has_told_all(&mut self, now: Micros, agent: u32, fence: u32) {
-        let state = &mut self.agents[agent as usize];
-        if state.fence != fence || !std::mem::take(&mut state.fenced) {
+        if self.agents[agent as usize].fence != fence {
             return;
         }
         for shard in self.shards_of(agent) {
             if self.shards[shard as usize].missing {
                 self.slot_closed(now, shard);
             }
+        }
+        self.await_stored(now, Awaited::Return { agent, fence });
+    }
+
+    /// What an agent that came back had to tell is durable: what it was given meanwhile may be given again. Sooner, a crash could
+    /// have a slot opened twice.
+    pub(super) fn has_returned(&mut self, agent: u32, fence: u32) {
+        let state = &mut self.agents[agent as usize];
+        if state.fence != fence || !std::mem::take(&mut state.fenced) {
+            return;
         }
         let rejoining: Vec<u32> = (self.rejoining.iter())
             .filter(|(holder, _)| *holder == agent)

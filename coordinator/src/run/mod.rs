@@ -255,6 +255,17 @@ struct Kills {
     agents: u32,
 }
 
+/// What follows when the rows up to a certain one are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// A part of the listing may be leased.
+    Listing,
+    /// Processes may be told that nothing more comes.
+    Conclusion,
+    /// An agent that came back, and has given this sign that it has told everything, may be given slots.
+    Return { agent: u32, fence: u32 },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// No unit is known yet that could be run.
@@ -341,6 +352,8 @@ pub struct Run {
     /// All that was run is on its way into the store, and has arrived there: processes may be told that nothing more comes.
     settling: bool,
     settled: bool,
+    /// What is on its way into the store, and waited for.
+    awaited: VecDeque<Awaited>,
     shown: Vec<String>,
     show_output: bool,
     script_position: Vec<(usize, usize)>,
@@ -422,6 +435,7 @@ impl Run {
             over: false,
             settling: false,
             settled: false,
+            awaited: VecDeque::new(),
             shown: Vec::new(),
             show_output: false,
             script_position: Vec::new(),
@@ -471,8 +485,7 @@ impl Run {
             } => {
                 self.facts(now, (agent, opening), first_sequence, sent_at, facts);
             }
-            Event::Stored if self.unstored.is_empty() => self.settled = self.settling,
-            Event::Stored => self.listing_stored(),
+            Event::Stored => self.stored(),
             Event::Stop {
                 reason,
                 interrupted,
@@ -758,6 +771,22 @@ impl Run {
                 entries,
                 taken,
             }));
+        }
+    }
+
+    /// What follows once everything up to here is durable.
+    fn await_stored(&mut self, now: Micros, what: Awaited) {
+        self.flush_entries(now);
+        self.awaited.push_back(what);
+        self.effects.push(Effect::CallWhenStored);
+    }
+
+    fn stored(&mut self) {
+        match self.awaited.pop_front() {
+            Some(Awaited::Listing) => self.listing_stored(),
+            Some(Awaited::Conclusion) => self.settled = true,
+            Some(Awaited::Return { agent, fence }) => self.has_returned(agent, fence),
+            None => {}
         }
     }
 

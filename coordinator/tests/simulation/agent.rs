@@ -294,6 +294,10 @@ impl World {
         if !own.alive || std::mem::replace(&mut own.leaving, true) {
             return;
         }
+        let boot = own.boot;
+        let at = self.now + self.random.u64(2_000_000..20_000_000);
+        self.schedule(at, Happening::Drained(machine, boot));
+        let own = &self.machines[machine];
         if let Some(session) = own.session {
             self.send_up(session, Up::Leaving);
         }
@@ -302,6 +306,22 @@ impl World {
         }
         self.finish_hold(machine);
         self.say_goodbye_if_done(machine);
+    }
+
+    /// What still runs is broken off: an agent that wants to go waits only so long.
+    pub fn drained(&mut self, machine: usize, boot: u32) {
+        let own = &mut self.machines[machine];
+        if !own.alive || !own.leaving || own.boot != boot {
+            return;
+        }
+        own.reopened = None;
+        let Some(hold) = &mut own.hold else { return };
+        hold.shut = true;
+        let uids: Vec<u64> = hold.slots.iter().map(|slot| slot.uid).collect();
+        for uid in uids {
+            self.close_slot(machine, uid, true);
+        }
+        self.finish_hold(machine);
     }
 
     /// The agent is there no more. It, or another one of its name, comes again later.

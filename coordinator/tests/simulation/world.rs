@@ -28,6 +28,8 @@ pub enum Happening {
     Connect(usize, u32),
     Boot(usize),
     Thaw(usize, u32),
+    /// An agent that wants to go has waited for long enough.
+    Drained(usize, u32),
     /// Of a machine, a slot, and the token of what is to happen there.
     ProcessUp(usize, u64, u64),
     CaseEnds(usize, u64, u64),
@@ -221,6 +223,7 @@ impl World {
                 Some(session.machine).filter(|_| own.boot == session.boot)
             }
             Happening::Connect(machine, _)
+            | Happening::Drained(machine, _)
             | Happening::ProcessUp(machine, ..)
             | Happening::CaseEnds(machine, ..)
             | Happening::Lists(machine, ..) => Some(*machine),
@@ -245,6 +248,7 @@ impl World {
             Happening::Connect(machine, boot) => self.connect(machine, boot),
             Happening::Boot(machine) => self.boot(machine),
             Happening::Thaw(machine, boot) => self.thaw(machine, boot),
+            Happening::Drained(machine, boot) => self.drained(machine, boot),
             Happening::ProcessUp(machine, slot, token) => self.process_up(machine, slot, token),
             Happening::CaseEnds(machine, slot, token) => self.case_ends(machine, slot, token),
             Happening::Lists(machine, slot, incarnation, listed) => {
