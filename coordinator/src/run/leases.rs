@@ -313,7 +313,8 @@ impl Run {
             }
         }
         self.shards[shard as usize].told_idle = false;
-        if in_flight.is_none() && ended.cause != EndCause::Ended {
+        // One that died under a lease of which no row is left did something all the same.
+        if ended.in_flight.is_none() && ended.cause != EndCause::Ended {
             self.spawn_failed(now, shard, &ended);
         }
         self.miss_listing(shard);
