@@ -19,6 +19,9 @@ pub mod ledger {
     tonic::include_proto!("evenkeel.ledger.v1");
 }
 
+/// Every `.proto` file as a descriptor set, encoded.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evenkeel.descriptors"));
+
 /// The range of protocol versions that this build speaks, lowest and highest.
 pub const VERSIONS: (u32, u32) = (1, 2);
 

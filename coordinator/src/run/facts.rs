@@ -86,6 +86,21 @@ impl Run {
         if self.shards[shard as usize].gone && !heard {
             return;
         }
+        let own = matches!(
+            fact.body,
+            FactBody::ProcessStarted(_)
+                | FactBody::UnitBegun { .. }
+                | FactBody::Declared { .. }
+                | FactBody::CaseEnded(_)
+                | FactBody::UnitClosed { .. }
+                | FactBody::CaseRunning { .. }
+                | FactBody::Log { .. }
+        );
+        if own {
+            self.stir.insert(shard);
+        } else {
+            self.stir_all = true;
+        }
         match fact.body {
             FactBody::ProcessStarted(started) => self.process_started(shard, at, started),
             FactBody::ProcessRefused(refusal) => self.refuse(now, shard, &refusal),

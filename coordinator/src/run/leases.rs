@@ -47,7 +47,7 @@ impl Run {
             return;
         }
         let unit = self.works[work as usize].unit as usize;
-        self.units[unit].open -= 1;
+        self.open_less(unit as u32);
         if let Part::Named(cases) = &self.works[work as usize].part {
             for number in cases {
                 self.parted.remove(&(unit as u32, *number));
@@ -393,7 +393,7 @@ impl Run {
                 );
                 let work = self.works.len() as u32;
                 self.works.push(Work::new(unit, Part::Alone(number)));
-                self.units[unit as usize].open += 1;
+                self.open_more(unit);
                 self.work_again(work);
             }
             self.stop_at_max_fail(now);
@@ -584,7 +584,7 @@ impl Run {
             let mut alone = Work::new(unit, Part::Alone(number));
             alone.avoid = Some(agent as u32);
             self.works.push(alone);
-            self.units[unit as usize].open += 1;
+            self.open_more(unit);
             self.work_again(work);
         } else {
             let text = format!(

@@ -280,7 +280,7 @@ impl Run {
                 }
             };
             self.hold(lease.shard, id, work, lease.begun.map(|begun| begun.at));
-            self.units[lease.unit as usize].open += 1;
+            self.open_more(lease.unit);
             let state = &mut self.shards[lease.shard as usize];
             if state.leases.len() == 1 && !lease.cases.is_empty() {
                 state.place = Place {

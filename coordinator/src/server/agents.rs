@@ -240,6 +240,7 @@ impl Session {
             }
             Ending::Refused(status) => {
                 let reason = format!("it sent what is not allowed: {}", status.message());
+                super::metrics::agent_refused();
                 tracing::warn!(agent = agent.0, "{reason}");
                 self.outbox.end(status);
                 gone(reason, true)

@@ -204,7 +204,14 @@ impl World {
             .map(|suite| bundling && (suite == 0 || random.bool()))
             .collect();
         let history = history(&mut random, suites, &units);
-        let (run, effects) = Run::open(opened, rules, Settings::default());
+        let (run, effects) = Run::open(
+            opened,
+            rules,
+            Settings {
+                few: random.bool().then_some(0),
+                ..Settings::default()
+            },
+        );
         let mut world = World {
             random,
             now: 0,
