@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUBCOMMANDS: [&str; 12] = [
+const SUBCOMMANDS: [&str; 17] = [
     "run",
+    "watch",
+    "cancel",
     "reproduce",
     "runs",
     "show",
@@ -20,6 +22,9 @@ const SUBCOMMANDS: [&str; 12] = [
     "completions",
     "coordinator",
     "agent",
+    "store",
+    "store check",
+    "store prune",
 ];
 const BLESS: &str = "EVENKEEL_BLESS=1 cargo test --test docs";
 

@@ -1,6 +1,8 @@
 //! The wire and the ledger's payloads, as generated from `proto/`. Nothing here knows what a message means: each side
 //! converts at its own door (`wire.rs`) and keeps generated types out of its core.
 
+pub mod text;
+
 /// The protocol between clients, coordinator and agents.
 pub mod v1 {
     #![allow(clippy::all, missing_docs)]
