@@ -30,8 +30,9 @@ pub async fn serve_metrics(listen: &str, trust: &Trust) -> Result<(), Failure> {
     let address = Address::parse(listen)?;
     address.trusted(trust)?;
     let Address::Tcp(address) = address else {
-        return Err(Failure::usage("metrics are served over TCP")
-            .with_hint("write --metrics host:port"));
+        return Err(
+            Failure::usage("metrics are served over TCP").with_hint("write --metrics host:port")
+        );
     };
     let cannot = |error: std::io::Error| {
         Failure::infrastructure(format!("cannot serve metrics at {listen}"), error)
@@ -42,10 +43,7 @@ pub async fn serve_metrics(listen: &str, trust: &Trust) -> Result<(), Failure> {
     metrics::describe();
     let listener = TcpListener::bind(&address).await.map_err(cannot)?;
     // A line that scripts wait for.
-    println!(
-        "metrics on {}",
-        listener.local_addr().map_err(cannot)?
-    );
+    println!("metrics on {}", listener.local_addr().map_err(cannot)?);
     tokio::spawn(keep_up(handle.clone()));
     let show = move || {
         let text = handle.render();

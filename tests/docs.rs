@@ -247,8 +247,12 @@ fn metrics() -> String {
         let kind = kinds.iter().find(|kind| metric[..end].contains(**kind));
         let kind = kind.expect("a metric has a kind").to_lowercase();
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join(", "))
-            .expect("a string takes all");
+        writeln!(
+            table,
+            "| `{name}` | {kind} | {} | {help} |",
+            labels.join(", ")
+        )
+        .expect("a string takes all");
         found += 1;
     }
     assert!(found >= 11, "only {found} metrics were found");

@@ -3,45 +3,48 @@
 use super::EVENKEEL;
 use evenkeel_proto::{MAX_MESSAGE, suite::Suite, v1};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use v1::run_service_client::RunServiceClient;
 
 pub struct Coordinator {
     child: Child,
     pub address: String,
-    state: PathBuf,
+    pub state: PathBuf,
+    store: Option<String>,
 }
 
 impl Coordinator {
     pub fn start(store: Option<&str>) -> Coordinator {
-        let state = std::env::temp_dir().join(format!("evenkeel-load-{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("evenkeel-load-{}-{number}", std::process::id());
+        let state = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&state).expect("a temporary directory");
-        let mut command = Command::new(EVENKEEL);
-        command.args(["coordinator", "--listen", "127.0.0.1:0", "--state"]);
-        command.arg(&state);
-        if let Some(store) = store {
-            command.args(["--store", store]);
-        }
-        let log = std::fs::File::create(state.join("log")).expect("a file");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the coordinator starts");
-        let mut said = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout)
-            .read_line(&mut said)
-            .expect("it says where it listens");
-        let address = said.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        let store = store.map(str::to_owned);
+        let (child, address) = spawn(&state, store.as_deref(), "127.0.0.1:0");
         Coordinator {
             child,
             address,
             state,
+            store,
         }
+    }
+
+    /// As a power failure does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// At the same place; when the process was started.
+    pub fn start_again(&mut self) -> Instant {
+        let begun = Instant::now();
+        let store = self.store.as_deref();
+        (self.child, self.address) = spawn(&self.state, store, &self.address);
+        begun
     }
 
     /// Submits a run and waits for its end.
@@ -70,7 +73,11 @@ impl Coordinator {
                 run: run.into_inner().run,
                 ..v1::WatchRequest::default()
             };
-            let mut events = client.watch(request).await.expect("it is shown").into_inner();
+            let mut events = client
+                .watch(request)
+                .await
+                .expect("it is shown")
+                .into_inner();
             while let Some(event) = events.message().await.expect("it is shown to its end") {
                 if let Some(v1::watch_event::Body::Ended(ended)) = event.body {
                     return ended;
@@ -113,4 +120,28 @@ impl Drop for Coordinator {
         self.child.wait().ok();
         std::fs::remove_dir_all(&self.state).ok();
     }
+}
+
+/// Starts the process, and waits until it says where it listens.
+fn spawn(state: &Path, store: Option<&str>, listen: &str) -> (Child, String) {
+    let mut command = Command::new(EVENKEEL);
+    command.args(["coordinator", "--listen", listen, "--state"]);
+    command.arg(state);
+    if let Some(store) = store {
+        command.args(["--store", store]);
+    }
+    let log = std::fs::File::create(state.join("log")).expect("a file");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("the coordinator starts");
+    let mut said = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    BufReader::new(stdout)
+        .read_line(&mut said)
+        .expect("it says where it listens");
+    let address = said.trim().rsplit(' ').next().unwrap_or_default();
+    (child, address.to_owned())
 }

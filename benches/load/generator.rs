@@ -258,7 +258,9 @@ fn take(
             own.push((list.slot, Body::Listed(listed)));
         }
         Some(In::Lease(lease)) => {
-            let Some(run) = runs.get_mut(&number) else { return };
+            let Some(run) = runs.get_mut(&number) else {
+                return;
+            };
             let slot = lease.slot;
             let state = run.slots.entry(slot).or_default();
             if let Some(since) = state.asks.take() {
@@ -268,7 +270,9 @@ fn take(
             begin(own, number, run, slot, ended);
         }
         Some(In::Revoke(revoke)) => {
-            let Some(run) = runs.get_mut(&number) else { return };
+            let Some(run) = runs.get_mut(&number) else {
+                return;
+            };
             let state = run.slots.entry(revoke.slot).or_default();
             let before = state.queue.len();
             state.queue.retain(|lease| lease.lease != revoke.lease);

@@ -1,10 +1,14 @@
 //! `cargo bench --bench load`: a coordinator under a thousand agents of four slots, which run nothing, in a process of their own.
 //!
 //! Each figure stands beside its limit and, where there is one, its raw reference in the same run. Arguments: `sqlite` (what there is
-//! else), or `postgres://…`; `--agents N`, `--cases N` for a smaller load.
+//! else), or `postgres://…`; `--agents N`, `--cases N` for a smaller load; `faults` for what faults cost only.
 
 mod coordinator;
+mod faults;
 mod generator;
+#[path = "../speed/reference.rs"]
+#[allow(dead_code)] // the other bench uses the rest
+mod reference;
 
 use coordinator::Coordinator;
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +17,8 @@ use std::time::{Duration, Instant};
 
 const EVENKEEL: &str = env!("CARGO_BIN_EXE_evenkeel");
 const SLOTS: u32 = 4;
+/// Leases a second that slots ask for in the paced run: somewhat more than is wanted, since a slot also waits.
+const PACE: f64 = 5800.0;
 /// Cases of a unit.
 const CASES: u32 = 50;
 
@@ -34,6 +40,11 @@ fn main() {
         .find(|word| word.starts_with("postgres"))
         .cloned();
     let least = if store.is_some() { 60_000 } else { 100_000 };
+    if arguments.iter().any(|word| word == "faults") {
+        faults::death();
+        faults::restart();
+        return;
+    }
     println!("{:<52} {:>14} {:>14}  note", "figure", "measured", "limit");
     let coordinator = Coordinator::start(store.as_deref());
     let mut load = Load::start(&coordinator.address, agents);
@@ -46,7 +57,12 @@ fn main() {
     );
     std::thread::sleep(Duration::from_secs(2));
     let idle = coordinator.share(Duration::from_secs(5));
-    row("idle with them", &format!("{:.1}% of a core", idle * 100.0), "3%", "");
+    row(
+        "idle with them",
+        &format!("{:.1}% of a core", idle * 100.0),
+        "3%",
+        "",
+    );
 
     let units = cases / CASES;
     let begun = Instant::now();
@@ -54,20 +70,32 @@ fn main() {
     let ended = coordinator.run("many", &format!("load {units} {CASES} 0"));
     let took = begun.elapsed();
     let cpu = coordinator.on_cpu() - cpu;
-    assert_eq!(ended.totals.as_ref().map(|totals| totals.passed), Some(units * CASES));
+    assert_eq!(
+        ended.totals.as_ref().map(|totals| totals.passed),
+        Some(units * CASES)
+    );
     let rate = f64::from(units * CASES) / took.as_secs_f64();
     row(
         &format!("{} results, from the submission to the end", units * CASES),
         &format!("{:.0}/s", rate),
         &format!("{least}/s"),
-        &format!("{:.1} s, {:.1} us of the coordinator's CPU each", took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / f64::from(units * CASES)),
+        &format!(
+            "{:.1} s, {:.1} us of the coordinator's CPU each",
+            took.as_secs_f64(),
+            cpu.as_secs_f64() * 1e6 / f64::from(units * CASES)
+        ),
     );
-    row("  the coordinator's peak memory", &format!("{:.0} MB", coordinator.peak_mb()), "500 MB", "");
+    row(
+        "  the coordinator's peak memory",
+        &format!("{:.0} MB", coordinator.peak_mb()),
+        "500 MB",
+        "",
+    );
 
     load.ask();
     load.line("waits");
     // Each slot asks once in so long.
-    let takes = f64::from(agents * SLOTS) / 5000.0;
+    let takes = f64::from(agents * SLOTS) / PACE;
     let units = (agents * SLOTS) * 10;
     let whole = Duration::from_secs_f64(takes * 10.0);
     let window = whole * 4 / 10;
@@ -93,6 +121,33 @@ fn main() {
     );
     load.end();
     drop(coordinator);
+    references();
+    faults::death();
+    faults::restart();
+}
+
+/// The raw costs that are in these figures.
+fn references() {
+    const COUNT: u32 = 100_000;
+    let rate = |took: Duration| format!("{:.0}/s", f64::from(COUNT) / took.as_secs_f64());
+    let stream = reference::stream(COUNT);
+    row(
+        "bare: messages of one result over one stream",
+        &rate(stream),
+        "",
+        "",
+    );
+    let scratch = std::env::temp_dir().join(format!("evenkeel-bare-{}.db", std::process::id()));
+    let insert = reference::insert(&scratch, COUNT);
+    for end in ["", "-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{end}", scratch.display())).ok();
+    }
+    row(
+        "bare: rows into SQLite, 1,000 a transaction",
+        &rate(insert),
+        "",
+        "",
+    );
 }
 
 fn row(what: &str, measured: &str, limit: &str, note: &str) {
@@ -111,7 +166,12 @@ impl Load {
     fn start(address: &str, agents: u32) -> Load {
         let own = std::env::current_exe().expect("a path to this program");
         let mut child = Command::new(own)
-            .args(["--generate", address, &agents.to_string(), &SLOTS.to_string()])
+            .args([
+                "--generate",
+                address,
+                &agents.to_string(),
+                &SLOTS.to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

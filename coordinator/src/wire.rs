@@ -5,8 +5,8 @@ use crate::run::{
     CaseEnded, CaseKey, CaseText, Command, EndCause, Fact, FactBody, Farewell, InFlight,
     LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal, RefusedReason, RunningCase, Show,
 };
-use evenkeel_proto::{ledger as l, suite::Suite, v1};
 use evenkeel_proto::text::{MESSAGE, TEXT, cut};
+use evenkeel_proto::{ledger as l, suite::Suite, v1};
 use evenkeel_schedule::Micros;
 use v1::coordinator_message::Body as Out;
 use v1::fact::Body as In;

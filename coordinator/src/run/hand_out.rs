@@ -45,7 +45,11 @@ impl Run {
     /// when anything has changed that concerns others, all of them.
     fn stirred(&mut self, now: Micros) -> Vec<u32> {
         let version = self.dispatcher.version();
-        if !self.has_many() || self.stir_all || version != self.seen_version || now >= self.looked + LOOK {
+        if !self.has_many()
+            || self.stir_all
+            || version != self.seen_version
+            || now >= self.looked + LOOK
+        {
             self.stir_all = false;
             self.stir.clear();
             self.dispatcher.take_due(now);

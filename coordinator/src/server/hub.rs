@@ -2,8 +2,8 @@
 //!
 //! It never waits for a run, an agent or the store: what takes time is done beside it and comes back as a message.
 
-use super::metrics;
 use super::doors::{HubDoor, Outbox, RunDoor};
+use super::metrics;
 use super::run_task::{self, RunMessage, RunSeat};
 use super::seats::{Claim, Member, Seat, share};
 use super::submission::Submission;

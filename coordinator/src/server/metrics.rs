@@ -31,16 +31,76 @@ macro_rules! metric {
 }
 
 metric!(RUNS, "evenkeel_runs", Gauge, [], "Runs that go on.");
-metric!(ENDED, "evenkeel_runs_ended_total", Counter, ["verdict"], "Runs that ended, by verdict.");
-metric!(AGENTS, "evenkeel_agents", Gauge, [], "Agents that are connected.");
-metric!(SLOTS, "evenkeel_slots", Gauge, ["state"], "Slots of connected agents: free, or serving a run.");
-metric!(LOST, "evenkeel_agents_lost_total", Counter, [], "Agents that were given up.");
-metric!(REFUSED, "evenkeel_agents_refused_total", Counter, [], "Sessions that ended because of what an agent sent.");
-metric!(LEASES, "evenkeel_leases_total", Counter, [], "Leases that were given.");
-metric!(RESULTS, "evenkeel_results_total", Counter, [], "Results of tests that were accepted.");
-metric!(ROWS, "evenkeel_ledger_rows_total", Counter, [], "Rows of ledgers that became durable.");
-metric!(APPEND, "evenkeel_append_seconds", Histogram, [], "How long an append to a ledger takes until it is durable.");
-metric!(WATCHERS, "evenkeel_watchers_dropped_total", Counter, [], "Watchers that were cut off because they did not keep up.");
+metric!(
+    ENDED,
+    "evenkeel_runs_ended_total",
+    Counter,
+    ["verdict"],
+    "Runs that ended, by verdict."
+);
+metric!(
+    AGENTS,
+    "evenkeel_agents",
+    Gauge,
+    [],
+    "Agents that are connected."
+);
+metric!(
+    SLOTS,
+    "evenkeel_slots",
+    Gauge,
+    ["state"],
+    "Slots of connected agents: free, or serving a run."
+);
+metric!(
+    LOST,
+    "evenkeel_agents_lost_total",
+    Counter,
+    [],
+    "Agents that were given up."
+);
+metric!(
+    REFUSED,
+    "evenkeel_agents_refused_total",
+    Counter,
+    [],
+    "Sessions that ended because of what an agent sent."
+);
+metric!(
+    LEASES,
+    "evenkeel_leases_total",
+    Counter,
+    [],
+    "Leases that were given."
+);
+metric!(
+    RESULTS,
+    "evenkeel_results_total",
+    Counter,
+    [],
+    "Results of tests that were accepted."
+);
+metric!(
+    ROWS,
+    "evenkeel_ledger_rows_total",
+    Counter,
+    [],
+    "Rows of ledgers that became durable."
+);
+metric!(
+    APPEND,
+    "evenkeel_append_seconds",
+    Histogram,
+    [],
+    "How long an append to a ledger takes until it is durable."
+);
+metric!(
+    WATCHERS,
+    "evenkeel_watchers_dropped_total",
+    Counter,
+    [],
+    "Watchers that were cut off because they did not keep up."
+);
 
 /// All of them, as docs/operations.md has them.
 pub const ALL: [&Metric; 11] = [
