@@ -12,6 +12,7 @@ mod leases;
 mod listing;
 mod locks;
 mod membership;
+mod overdue;
 mod recovery;
 mod split;
 mod stop;
@@ -315,6 +316,8 @@ pub struct Run {
     texts_end: u64,
     totals: Totals,
     units_done: u32,
+    /// When it is looked next for tests that should have been ended.
+    next_overdue: Micros,
     stop_at: Option<Micros>,
     aborted: bool,
     without_agents: Option<Micros>,
@@ -400,6 +403,7 @@ impl Run {
             texts_end: 0,
             totals: Totals::default(),
             units_done: 0,
+            next_overdue: Micros::ZERO,
             stop_at: None,
             aborted: false,
             without_agents: None,
@@ -491,7 +495,8 @@ impl Run {
         let lonely = self.without_agents.filter(|_| !self.matching);
         let lonely = lonely.map(|since| since + WITHOUT_AGENTS);
         let first = self.awaits_first_agent().then_some(FIRST_AGENT);
-        [dispatch, split, look, abort, lonely, first]
+        let overdue = self.looks_for_overdue_at();
+        [dispatch, split, look, abort, lonely, first, overdue]
             .into_iter()
             .flatten()
             .min()
@@ -502,6 +507,7 @@ impl Run {
     }
 
     fn tick(&mut self, now: Micros) {
+        self.end_overdue(now);
         if self.stop_at.is_some_and(|at| at <= now) && !self.aborted {
             self.aborted = true;
             self.send_all(&Command::Close { abort: true });
