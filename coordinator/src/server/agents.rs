@@ -96,7 +96,7 @@ impl v1::agent_service_server::AgentService for Agents {
                 "the token of this agent is not the one that its incarnation was given",
             ));
         }
-        let (outbox, messages) = Outbox::new();
+        let (outbox, messages) = Outbox::new(version);
         let welcome = v1::Welcome {
             version,
             last_sequence: 0,
