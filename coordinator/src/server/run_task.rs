@@ -70,6 +70,7 @@ enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
     Show(Watched),
+    Free(Notice),
 }
 
 struct Watcher {
@@ -284,17 +285,22 @@ impl RunTask {
                     self.outboxes.remove(&agent);
                     self.seat.hub.tell(Notice::Cut { agent, reason });
                 }
-                Effect::Free { agent, slot, unfit } => self.seat.hub.tell(Notice::Free {
-                    run: self.seat.opening.number,
-                    agent,
-                    slot,
-                    unfit,
-                }),
+                Effect::Free { agent, slot, unfit } => {
+                    let free = Notice::Free {
+                        run: self.seat.opening.number,
+                        agent,
+                        slot,
+                        unfit,
+                    };
+                    self.gated.push_back((self.appended, Gated::Free(free)));
+                }
             }
         }
         for show in shows {
             self.tell_watchers(0, show);
         }
+        // What waits for nothing new goes at once.
+        self.release();
     }
 
     fn count(&mut self, batch: &evenkeel_proto::ledger::Batch) {
@@ -399,6 +405,7 @@ impl RunTask {
                     let effects = self.run.step(self.now(), Event::Stored);
                     self.perform(effects);
                 }
+                Some((_, Gated::Free(free))) => self.seat.hub.tell(free),
                 Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, show),
                 None => {}
             }
