@@ -69,7 +69,7 @@ pub(super) struct Opened {
 enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
-    Show(Watched),
+    Show(Box<Watched>),
     Free(Notice),
 }
 
@@ -266,7 +266,7 @@ impl RunTask {
                     self.rows.push(batch.encode_to_vec());
                     self.appended += 1;
                     for show in shows.drain(..) {
-                        self.gated.push_back((self.appended, Gated::Show(show)));
+                        self.gated.push_back((self.appended, Gated::Show(Box::new(show))));
                     }
                 }
                 Effect::StoreText { bytes, .. } => self.texts.extend(bytes),
@@ -406,7 +406,7 @@ impl RunTask {
                     self.perform(effects);
                 }
                 Some((_, Gated::Free(free))) => self.seat.hub.tell(free),
-                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, show),
+                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, *show),
                 None => {}
             }
         }

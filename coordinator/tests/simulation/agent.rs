@@ -174,12 +174,12 @@ impl World {
             | Command::Idle { slot, .. }
             | Command::Recycle { slot }
             | Command::Conclude { slot }
-            | Command::Finish { slot, .. } => self.to_slot(machine, slot, command),
-            Command::Lease(ref lease) => self.to_slot(machine, lease.slot, command),
+            | Command::Finish { slot, .. } => self.tell_slot(machine, slot, command),
+            Command::Lease(ref lease) => self.tell_slot(machine, lease.slot, command),
         }
     }
 
-    fn to_slot(&mut self, machine: usize, slot: u32, command: Command) {
+    fn tell_slot(&mut self, machine: usize, slot: u32, command: Command) {
         let hold = self.machines[machine].hold.as_ref();
         if let Some(uid) = hold.and_then(|hold| hold.slot(slot)) {
             self.slot_command(machine, uid, command);

@@ -295,9 +295,7 @@ impl World {
                 if *seat != Seat::Free {
                     continue;
                 }
-                if has >= appetite {
-                    later = true;
-                } else if self.random.u32(0..4) == 0 {
+                if has >= appetite || self.random.u32(0..4) == 0 {
                     later = true;
                 } else {
                     *seat = Seat::Serves;
