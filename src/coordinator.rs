@@ -4,7 +4,7 @@ use crate::cli::CoordinatorArgs;
 use crate::connect::Address;
 use crate::exit::{Exit, Failure};
 use crate::run::{Signals, store_failure};
-use crate::store;
+use crate::{observe, store};
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::Store;
 use std::time::Duration;
@@ -17,6 +17,10 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let address = Address::parse(&args.listen)?;
     address.trusted(&args.trust)?;
     let mut signals = Signals::listen()?;
+    observe::log(args.log);
+    if let Some(listen) = &args.metrics {
+        observe::serve_metrics(listen, &args.trust).await?;
+    }
     let place = store::address(args.store.clone(), &args.state);
     let name = format!("{} at {}", std::process::id(), args.listen);
     let store = Store::serve_from(&place, &args.state, &name)
@@ -33,14 +37,14 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let coordinator = Coordinator::start(store, settings)
         .await
         .map_err(store_failure)?;
-    let router = coordinator.router();
+    let router = coordinator.public_router();
     let cannot_listen = |error: std::io::Error| {
         Failure::infrastructure(format!("cannot listen at {}", args.listen), error)
             .with_hint("is another coordinator there? Port 0 picks a free one")
     };
     let shutdown = async move {
         let name = signals.next().await;
-        eprintln!(
+        tracing::info!(
             "{name}: shutting down; runs go on when a coordinator is started on the store again"
         );
         None

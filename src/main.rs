@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod exit;
 mod noop_runner;
+mod observe;
 mod project;
 mod remote;
 mod render;

@@ -370,7 +370,8 @@ struct Cursor {
 impl Cursor {
     /// Where to attach again.
     fn after(&mut self) -> u64 {
-        self.again = self.seen;
+        // It may be tried several times, and be cut again before it has come as far.
+        self.again = self.again.max(self.seen);
         self.seen = 0;
         self.sequence.saturating_sub(1)
     }
@@ -534,4 +535,28 @@ async fn fetch(
         }
     }
     std::fs::rename(&partial, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_is_cut_again_and_again_sees_each_event_once() {
+        // Row 1 shows one thing, row 2 three.
+        let events = [1, 2, 2, 2, 3];
+        let mut cursor = Cursor::default();
+        let mut seen = Vec::new();
+        for cut in [2, 0, 0, 2, 1, 0, 5] {
+            let after = cursor.after();
+            let rest = events.iter().filter(|sequence| **sequence > after);
+            for sequence in rest.take(cut) {
+                if cursor.is_new(*sequence) {
+                    seen.push(*sequence);
+                }
+            }
+        }
+        assert_eq!(seen, events);
+        assert!(cursor.is_new(0), "what comes of no row is always new");
+    }
 }

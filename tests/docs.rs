@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUBCOMMANDS: [&str; 12] = [
+const SUBCOMMANDS: [&str; 17] = [
     "run",
+    "watch",
+    "cancel",
     "reproduce",
     "runs",
     "show",
@@ -20,6 +22,9 @@ const SUBCOMMANDS: [&str; 12] = [
     "completions",
     "coordinator",
     "agent",
+    "store",
+    "store check",
+    "store prune",
 ];
 const BLESS: &str = "EVENKEEL_BLESS=1 cargo test --test docs";
 
@@ -221,4 +226,53 @@ fn every_field_of_the_json_report_is_described() {
 fn every_key_of_the_configuration_is_described() {
     let source = read("src/config/mod.rs");
     named("docs/config.md", &fields(&source, "Deserialize"));
+}
+
+/// The metrics of the coordinator, as its source has them.
+fn metrics() -> String {
+    let source = read("coordinator/src/server/metrics.rs");
+    let mut table = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
+    let mut found = 0;
+    for metric in source.split("\nmetric!(").skip(1) {
+        let strings: Vec<&str> = metric.split('"').skip(1).step_by(2).collect();
+        let end = metric.find(");").expect("a macro call ends");
+        let strings: Vec<&str> = strings
+            .into_iter()
+            .filter(|text| metric[..end].contains(&format!("\"{text}\"")))
+            .collect();
+        let [name, labels @ .., help] = strings.as_slice() else {
+            panic!("a metric has a name and a meaning: {metric}");
+        };
+        let kinds = ["Counter", "Gauge", "Histogram"];
+        let kind = kinds.iter().find(|kind| metric[..end].contains(**kind));
+        let kind = kind.expect("a metric has a kind").to_lowercase();
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(
+            table,
+            "| `{name}` | {kind} | {} | {help} |",
+            labels.join(", ")
+        )
+        .expect("a string takes all");
+        found += 1;
+    }
+    assert!(found >= 11, "only {found} metrics were found");
+    table
+}
+
+#[test]
+fn the_metrics_are_described() {
+    const BEGIN: &str = "<!-- metrics: generated from the program, as the other references -->\n";
+    const END: &str = "<!-- end of metrics -->";
+    let page = read("docs/operations.md");
+    let is = between(&page, BEGIN, END);
+    let wanted = metrics();
+    if std::env::var_os("EVENKEEL_BLESS").is_some() {
+        let page = page.replace(
+            &format!("{BEGIN}{is}{END}"),
+            &format!("{BEGIN}{wanted}{END}"),
+        );
+        fs::write(path("docs/operations.md"), page).expect("docs/ can be written to");
+        return;
+    }
+    assert_eq!(is, wanted, "write it anew with: {BLESS}");
 }

@@ -166,7 +166,9 @@ impl Forward {
                     .kept
                     .batches
                     .iter()
-                    .filter(|(_, batch)| batch.first_sequence + batch.facts.len() as u64 > above + 1)
+                    .filter(|(_, batch)| {
+                        batch.first_sequence + batch.facts.len() as u64 > above + 1
+                    })
                     .map(|(_, batch)| batch.clone())
                     .collect();
                 for batch in again {

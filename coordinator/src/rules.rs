@@ -116,6 +116,10 @@ impl Rules {
         kinds.collect()
     }
 
+    pub(crate) fn kinds_count(&self) -> u32 {
+        self.kinds.len() as u32
+    }
+
     /// The suite of a kind of process.
     pub(crate) fn suite_of(&self, kind: u32) -> Option<u32> {
         self.kinds.get(kind as usize).map(|kind| kind.suite)

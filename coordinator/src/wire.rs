@@ -5,6 +5,7 @@ use crate::run::{
     CaseEnded, CaseKey, CaseText, Command, EndCause, Fact, FactBody, Farewell, InFlight,
     LeaseCommand, Level, ProcessEnded, ProcessStarted, Refusal, RefusedReason, RunningCase, Show,
 };
+use evenkeel_proto::text::{MESSAGE, TEXT, cut};
 use evenkeel_proto::{ledger as l, suite::Suite, v1};
 use evenkeel_schedule::Micros;
 use v1::coordinator_message::Body as Out;
@@ -251,17 +252,18 @@ fn level(value: i32) -> Result<Level, WireError> {
 
 pub(crate) fn case_text(text: v1::CaseText) -> CaseText {
     CaseText {
-        message: text.message,
-        detail: text.detail,
+        // An agent that is not ours may not have bounded them.
+        message: cut(text.message, MESSAGE),
+        detail: cut(text.detail, TEXT),
         output: text
             .output
             .into_iter()
-            .map(|output| (output.name, output.text))
+            .map(|output| (output.name, cut(output.text, TEXT)))
             .collect(),
         properties: text
             .property
             .into_iter()
-            .map(|property| (property.name, property.value))
+            .map(|property| (property.name, cut(property.value, TEXT)))
             .collect(),
     }
 }

@@ -1,6 +1,8 @@
 //! The wire and the ledger's payloads, as generated from `proto/`. Nothing here knows what a message means: each side
 //! converts at its own door (`wire.rs`) and keeps generated types out of its core.
 
+pub mod text;
+
 /// The protocol between clients, coordinator and agents.
 pub mod v1 {
     #![allow(clippy::all, missing_docs)]
@@ -18,6 +20,9 @@ pub mod ledger {
     #![allow(clippy::all, missing_docs)]
     tonic::include_proto!("evenkeel.ledger.v1");
 }
+
+/// Every `.proto` file as a descriptor set, encoded.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evenkeel.descriptors"));
 
 /// The range of protocol versions that this build speaks, lowest and highest.
 pub const VERSIONS: (u32, u32) = (1, 2);

@@ -8,7 +8,7 @@ use crate::runner::{
     End, Hello, Key, Level, MAX_LINE, Objection, Op, Outcome, PROTOCOL, Refusal, RunnerEvent,
     Summary,
 };
-use evenkeel_proto::v1;
+use evenkeel_proto::{text, v1};
 use std::time::Duration;
 use std::time::Instant;
 use v1::fact::Body;
@@ -449,14 +449,17 @@ impl Live {
         let property = end
             .properties
             .into_iter()
-            .map(|(name, value)| v1::Property { name, value });
+            .map(|(name, value)| v1::Property {
+                name,
+                value: text::cut(value, text::TEXT),
+            });
         let output = end.output.into_iter().map(|output| v1::Output {
             name: output.name,
-            text: output.text,
+            text: text::cut(output.text, text::TEXT),
         });
-        let text = (!silent).then(|| v1::CaseText {
-            message: end.message,
-            detail: end.detail,
+        let told = (!silent).then(|| v1::CaseText {
+            message: text::cut(end.message, text::MESSAGE),
+            detail: text::cut(end.detail, text::TEXT),
             output: output.collect(),
             property: property.collect(),
         });
@@ -473,7 +476,7 @@ impl Live {
             started_at_us: running.started_at,
             duration_us: end.duration_us,
             ordinal: running.ordinal,
-            text,
+            text: told,
             setup_us: end.setup_us,
         };
         Ok((at, ended, slow))

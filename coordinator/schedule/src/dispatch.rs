@@ -49,6 +49,8 @@ const RESERVE: Micros = Micros::from_millis(50);
 const WORTH_TAKING: Micros = Micros::from_millis(20);
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
+/// With more than a thousand units waiting, a plan is kept for this long for each thousand of them.
+const PLANNING: Micros = Micros::from_millis(2);
 /// A slot's share that is shorter than so many starts of a bundle is run in one.
 const SHORT: u64 = 10;
 /// A bundle should run for so many times what its start takes.
@@ -70,6 +72,8 @@ struct Slot {
     /// When it was given a bundle, and what all of that should take. Which of its units it has at work is not known.
     bundle: Option<(Micros, Micros)>,
     queued: VecDeque<u32>,
+    /// When it should be looked at for its next unit, though nothing happens to it.
+    due: Option<Micros>,
 }
 
 /// A unit that waits: by order; the number breaks ties.
@@ -103,6 +107,14 @@ pub struct Dispatcher {
     starts: BTreeMap<u32, Micros>,
     target: Option<Micros>,
     changes: usize,
+    /// Slots by when they should be looked at.
+    due: BTreeSet<(Micros, u32)>,
+    /// Grows with whatever may change what any slot gets.
+    version: u64,
+    /// The target as it was last planned, and when.
+    last_target: Micros,
+    planned: Micros,
+    was_nearly_over: bool,
     /// Of units whose weight was a guess: guessed and observed time.
     guessed: Micros,
     observed: Micros,
@@ -140,6 +152,7 @@ impl Dispatcher {
             self.queues.len() - 1
         });
         let queue = &mut self.queues[at];
+        self.version += 1;
         let fresh = queue.waiting.insert((weight.order, Reverse(unit)));
         debug_assert!(fresh, "unit {unit} is waiting already");
         *queue.sum(weight) += weight.expected;
@@ -190,6 +203,7 @@ impl Dispatcher {
 
     /// Who holds a lock from now on, if anybody.
     pub fn hold(&mut self, lock: u32, holder: Option<u32>) {
+        self.version += 1;
         match holder {
             Some(slot) => self.holders.insert(lock, slot),
             None => self.holders.remove(&lock),
@@ -198,6 +212,7 @@ impl Dispatcher {
 
     /// Which slot runs what must run alone, if any; and whether nothing runs and everything is known, so that it may start.
     pub fn isolate(&mut self, alone: Option<u32>, quiet: bool) {
+        self.version += u64::from(self.alone != alone || self.quiet != quiet);
         self.alone = alone;
         self.quiet = quiet;
     }
@@ -210,12 +225,16 @@ impl Dispatcher {
 
     /// A slot that is gone. What it held is the caller's to `add` again.
     pub fn close(&mut self, slot: u32) {
+        self.forget_due(slot);
         self.slots.remove(&slot);
         self.target = None;
+        self.version += 1;
     }
 
     /// The slot forgets what it held, which is the caller's to `add` again.
     pub fn clear(&mut self, slot: u32) {
+        self.forget_due(slot);
+        self.version += 1;
         if let Some(slot) = self.slots.get_mut(&slot) {
             *slot = Slot {
                 ready: slot.ready,
@@ -233,6 +252,58 @@ impl Dispatcher {
             slot.running = Some((unit, now));
             slot.left = None;
         }
+        self.note_due(slot, now);
+    }
+
+    /// Works out when a slot that is busy with its last unit should be looked at for its next one.
+    fn note_due(&mut self, slot: u32, now: Micros) {
+        self.forget_due(slot);
+        let Some(state) = self.slots.get(&slot) else {
+            return;
+        };
+        // A bundle is followed by the next when it is over.
+        if state.running.is_none() || !state.queued.is_empty() || state.bundle.is_some() {
+            return;
+        }
+        let due = self.free_at(state, now) - self.lookahead(state);
+        if due <= now {
+            return;
+        }
+        self.due.insert((due, slot));
+        if let Some(state) = self.slots.get_mut(&slot) {
+            state.due = Some(due);
+        }
+    }
+
+    fn forget_due(&mut self, slot: u32) {
+        if let Some(state) = self.slots.get_mut(&slot)
+            && let Some(due) = state.due.take()
+        {
+            self.due.remove(&(due, slot));
+        }
+    }
+
+    /// Slots that are to be looked at now for their next unit, though nothing happened to them.
+    pub fn take_due(&mut self, now: Micros) -> Vec<u32> {
+        let mut slots = Vec::new();
+        while let Some(&(due, slot)) = self.due.first().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, slot));
+            if let Some(state) = self.slots.get_mut(&slot) {
+                state.due = None;
+            }
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// Another number than before where any slot may get something that it did not get then.
+    pub fn version(&mut self) -> u64 {
+        let nearly_over = self.is_nearly_over();
+        if nearly_over != self.was_nearly_over {
+            self.was_nearly_over = nearly_over;
+            self.version += 1;
+        }
+        self.version
     }
 
     /// So much is left of what the slot has at work, from closer by than the unit's weight can tell.
@@ -240,6 +311,7 @@ impl Dispatcher {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.left = Some((now, left));
         }
+        self.note_due(slot, now);
     }
 
     /// When the slot should have ended what it holds.
@@ -289,6 +361,7 @@ impl Dispatcher {
             }
         }
         self.changes += 1;
+        self.note_due(slot, now);
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -586,14 +659,8 @@ impl Dispatcher {
             // Overdue units are looked at again from time to time, as long as an idle slot could take over.
             return self.is_uneven().then(|| now + WORTH_TAKING);
         }
-        self.slots
-            .values()
-            .filter(|slot| slot.running.is_some() && slot.queued.is_empty())
-            // A bundle is followed by the next when it is over.
-            .filter(|slot| slot.bundle.is_none())
-            .map(|slot| self.free_at(slot, now) - self.lookahead(slot))
-            .filter(|&due| due > now)
-            .min()
+        let soon = (now + Micros(1), 0);
+        self.due.range(soon..).next().map(|(due, _)| *due)
     }
 
     /// Expected time until everything has ended.
@@ -681,10 +748,11 @@ impl Dispatcher {
 
     /// The target is planned anew after a share of the units has moved: planning costs as much as sorting what is left.
     fn target(&mut self, now: Micros) -> Micros {
-        if let Some(target) = self.target
-            && self.changes <= self.waiting / 16
-        {
-            return target.max(now);
+        let fresh = self.target.is_some() && self.changes <= self.waiting / 16;
+        // While a thousand slots come one after the other, the plan is not made anew for each of them.
+        let early = now < self.planned + Micros(PLANNING.0 * (self.waiting as u64 / 1000));
+        if fresh || (early && self.last_target > Micros::ZERO) {
+            return self.last_target.max(now);
         }
         let queues = self.queues.iter();
         let weights: Vec<Micros> = queues
@@ -702,7 +770,10 @@ impl Dispatcher {
         let target = plan(&weights, &free).makespan.max(latest);
         let target = target.max(now + chain.unwrap_or_default());
         self.target = Some(target);
+        self.last_target = target;
         self.changes = 0;
+        self.planned = now;
+        self.version += 1;
         target
     }
 }

@@ -67,9 +67,8 @@ impl Run {
         };
         self.suites[suite].finished = true;
         let mut shards = (0..).zip(&self.shards);
-        let able = shards.find(|(shard, state)| {
-            !state.gone && !state.leaving && self.is_reachable(*shard)
-        });
+        let able = shards
+            .find(|(shard, state)| !state.gone && !state.leaving && self.is_reachable(*shard));
         let Some(shard) = able.map(|(shard, _)| shard) else {
             self.unconcluded = true;
             self.note(

@@ -99,6 +99,21 @@ impl Run {
         if self.shards[shard as usize].gone && !heard {
             return;
         }
+        let own = matches!(
+            fact.body,
+            FactBody::ProcessStarted(_)
+                | FactBody::UnitBegun { .. }
+                | FactBody::Declared { .. }
+                | FactBody::CaseEnded(_)
+                | FactBody::UnitClosed { .. }
+                | FactBody::CaseRunning { .. }
+                | FactBody::Log { .. }
+        );
+        if own {
+            self.stir.insert(shard);
+        } else {
+            self.stir_all = true;
+        }
         let starts = matches!(
             fact.body,
             FactBody::ProcessStarted(_) | FactBody::ProcessRefused(_)

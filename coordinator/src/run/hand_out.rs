@@ -6,6 +6,11 @@ use super::{
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 
+/// With no more slots than this, all are looked at each time.
+const FEW: u32 = 64;
+/// With more, all are looked at as often as this.
+pub(super) const LOOK: Micros = Micros::from_millis(50);
+
 impl Run {
     /// Gives every slot what it should hold now, and tells those for whom there is nothing more.
     pub(super) fn hand_out(&mut self, now: Micros) {
@@ -23,16 +28,48 @@ impl Run {
                     run.dispatcher.is_free(shard) && !run.shards[shard as usize].told_idle
                 };
                 self.keep_quiet();
-                self.hand_out_to(now, 1, free);
-                self.hand_out_to(now, usize::MAX, |_, _| true);
+                let shards = self.stirred(now);
+                self.hand_out_to(&shards, now, 1, free);
+                self.hand_out_to(&shards, now, usize::MAX, |_, _| true);
             }
         }
         self.take_back(now);
         self.tell_idle();
     }
 
-    fn hand_out_to(&mut self, now: Micros, most: usize, whom: impl Fn(&Run, u32) -> bool) {
-        for shard in 0..self.shards.len() as u32 {
+    pub(super) fn has_many(&self) -> bool {
+        self.shards.len() as u32 > self.settings.few.unwrap_or(FEW)
+    }
+
+    /// The slots that may get something now: those that something has happened to or whose time has come, and from time to time, or
+    /// when anything has changed that concerns others, all of them.
+    fn stirred(&mut self, now: Micros) -> Vec<u32> {
+        let version = self.dispatcher.version();
+        if !self.has_many()
+            || self.stir_all
+            || version != self.seen_version
+            || now >= self.looked + LOOK
+        {
+            self.stir_all = false;
+            self.stir.clear();
+            self.dispatcher.take_due(now);
+            self.looked = now;
+            self.seen_version = version;
+            return (0..self.shards.len() as u32).collect();
+        }
+        let mut stirred = std::mem::take(&mut self.stir);
+        stirred.extend(self.dispatcher.take_due(now));
+        stirred.into_iter().collect()
+    }
+
+    fn hand_out_to(
+        &mut self,
+        shards: &[u32],
+        now: Micros,
+        most: usize,
+        whom: impl Fn(&Run, u32) -> bool,
+    ) {
+        for &shard in shards {
             if !self.takes_leases(shard) || !whom(self, shard) {
                 continue;
             }
@@ -44,8 +81,9 @@ impl Run {
             let suite = &self.suites[suite as usize];
             if suite.bundles {
                 let works = self.dispatcher.bundle(shard, now, suite.startup);
-                let (avoided, works): (Vec<u32>, Vec<u32>) =
-                    works.into_iter().partition(|&work| self.avoids(work, shard));
+                let (avoided, works): (Vec<u32>, Vec<u32>) = works
+                    .into_iter()
+                    .partition(|&work| self.avoids(work, shard));
                 for work in avoided {
                     self.dispatcher.finished(shard, work, Micros::ZERO);
                     self.work_again(work);
@@ -111,9 +149,18 @@ impl Run {
         let moving = running
             && (self.shards.iter().any(revoking)
                 || several && shards.any(|shard| self.is_movable(shard)));
+        let kinds = self.rules.kinds_count();
+        let only = self.serving() == 1;
+        let gets_more = (0..kinds).map(|kind| self.gets_more(kind, false));
+        let gets_more: Vec<bool> = gets_more.collect();
         for shard in 0..self.shards.len() as u32 {
-            let lets_go =
-                !running || self.is_in_the_way(shard) || !moving && !self.gets_more(shard);
+            let kind = self.shards[shard as usize].kind;
+            let gets_more = if only && self.shards[shard as usize].waiting {
+                self.gets_more(kind, true)
+            } else {
+                gets_more.get(kind as usize).is_some_and(|more| *more)
+            };
+            let lets_go = !running || self.is_in_the_way(shard) || !moving && !gets_more;
             if untold(&self.shards[shard as usize]) && lets_go {
                 self.shards[shard as usize].told_idle = true;
                 let slot = self.record.shards[shard as usize].slot;
@@ -130,15 +177,14 @@ impl Run {
             && self.dispatcher.kind_for(shard).is_none()
     }
 
-    /// Whether the process that a slot has may be needed for something that waits, or that is not known yet.
-    fn gets_more(&self, shard: u32) -> bool {
-        let kind = self.shards[shard as usize].kind;
+    /// Whether a process of this kind may be needed for something that waits, or that is not known yet.
+    /// `waits`: the only slot there is cannot go on before it knows.
+    fn gets_more(&self, kind: u32, waits: bool) -> bool {
         let suite = self
             .rules
             .suite_of(kind)
             .map(|suite| &self.suites[suite as usize]);
         // One that is alone lists when it has ended what it holds, and must not wait for that.
-        let waits = self.shards[shard as usize].waiting && self.serving() == 1;
         let known = suite.is_some_and(|suite| suite.listed || waits && suite.lister.is_none())
             && self.unstored.is_empty();
         !known || self.dispatcher.is_waiting_for(kind)
@@ -291,7 +337,7 @@ impl Run {
             return;
         };
         let Some(leases) = script.processes.get(process) else {
-            self.units.iter_mut().for_each(|unit| unit.open = 0);
+            self.close_works();
             return;
         };
         let leases: Vec<_> = leases.iter().skip(position).cloned().collect();

@@ -51,7 +51,7 @@ impl Run {
             return;
         }
         let unit = self.works[work as usize].unit as usize;
-        self.units[unit].open -= 1;
+        self.open_less(unit as u32);
         if let Part::Named(cases) = &self.works[work as usize].part {
             for number in cases {
                 self.parted.remove(&(unit as u32, *number));
@@ -393,8 +393,8 @@ impl Run {
             self.attempt(shard, lease, number, outcome, times, case.ordinal, text);
             let held = self.live_work(shard, lease);
             // One that ran alone goes up again as what its lease held.
-            let is_alone = held
-                .is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
+            let is_alone =
+                held.is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
             if again {
                 let id = self.record.units[unit as usize].cases[number as usize]
                     .id
@@ -407,7 +407,7 @@ impl Run {
             if again && !is_alone {
                 let work = self.works.len() as u32;
                 self.works.push(Work::new(unit, Part::Alone(number)));
-                self.units[unit as usize].open += 1;
+                self.open_more(unit);
                 self.work_again(work);
             }
             self.stop_at_max_fail(now);
@@ -594,14 +594,14 @@ impl Run {
         self.attempt(shard, lease, number, outcome, times, 0, text);
         self.agent_lost = false;
         let held = self.live_work(shard, lease);
-        let is_alone = held
-            .is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
+        let is_alone =
+            held.is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
         if again && !is_alone {
             let work = self.works.len() as u32;
             let mut alone = Work::new(unit, Part::Alone(number));
             alone.avoid = Some(agent as u32);
             self.works.push(alone);
-            self.units[unit as usize].open += 1;
+            self.open_more(unit);
             self.work_again(work);
         } else if !again {
             let text = format!(

@@ -292,7 +292,7 @@ impl Run {
         }
         for unit in self.put_up..end {
             if self.settings.script.is_some() {
-                self.units[unit as usize].open = 1;
+                self.open_more(unit);
                 continue;
             }
             self.put_up(self.units[unit as usize].work);

@@ -126,8 +126,10 @@ impl Run {
         let slots = self.serving();
         let concluding = self.is_concluding();
         for (agent, shards) in by_agent {
-            let opened: Vec<(u32, u32)> =
-                shards.iter().map(|&(slot, shard, _)| (slot, shard)).collect();
+            let opened: Vec<(u32, u32)> = shards
+                .iter()
+                .map(|&(slot, shard, _)| (slot, shard))
+                .collect();
             let command = Command::Open {
                 opening: self.agents[agent as usize].opening,
                 slots,

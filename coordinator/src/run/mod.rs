@@ -11,11 +11,12 @@ mod hand_out;
 mod leases;
 mod listing;
 mod locks;
+mod membership;
+mod overdue;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
-mod membership;
 mod recovery;
 mod split;
 mod stop;
@@ -28,10 +29,10 @@ pub use event::{
 };
 
 use crate::record::{Record, Totals, Verdict};
-use planted::{Fault, is_planted};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::{Dispatcher, Estimate, Micros, Needs, Sample, Weight};
 use l::entry::Body;
+use planted::{Fault, is_planted};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -91,6 +92,8 @@ pub struct Settings {
     pub closed_shop: bool,
     /// Run this instead of what the framework lists.
     pub script: Option<Script>,
+    /// With no more slots than this, all are looked at whenever anything happens.
+    pub few: Option<u32>,
 }
 
 /// A piece for the dispatcher.
@@ -313,6 +316,14 @@ pub struct Run {
     /// What the last step took in: agent and sequence.
     taken: Option<l::Taken>,
     units: Vec<UnitState>,
+    /// Works of all units that are waiting or leased.
+    works_open: u32,
+    /// Slots that something has happened to since work was last handed out; all of them; when all were last looked at, and
+    /// what the dispatcher had then.
+    stir: BTreeSet<u32>,
+    stir_all: bool,
+    looked: Micros,
+    seen_version: u64,
     works: Vec<Work>,
     estimates: Vec<Estimate>,
     dispatcher: Dispatcher,
@@ -336,6 +347,8 @@ pub struct Run {
     texts_end: u64,
     totals: Totals,
     units_done: u32,
+    /// When it is looked next for tests that should have been ended.
+    next_overdue: Micros,
     stop_at: Option<Micros>,
     aborted: bool,
     without_agents: Option<Micros>,
@@ -408,6 +421,11 @@ impl Run {
             asks: 0,
             taken: None,
             units: Vec::new(),
+            works_open: 0,
+            stir: BTreeSet::new(),
+            stir_all: true,
+            looked: Micros::ZERO,
+            seen_version: 0,
             works: Vec::new(),
             estimates: Vec::new(),
             dispatcher: Dispatcher::new(),
@@ -424,6 +442,7 @@ impl Run {
             texts_end: 0,
             totals: Totals::default(),
             units_done: 0,
+            next_overdue: Micros::ZERO,
             stop_at: None,
             aborted: false,
             without_agents: None,
@@ -458,6 +477,7 @@ impl Run {
 
     /// Takes one event in. `now` is microseconds since the run was opened and never goes back.
     pub fn step(&mut self, now: Micros, event: Event) -> Vec<Effect> {
+        self.stir_all |= !matches!(event, Event::Facts { .. } | Event::Tick);
         match event {
             Event::History(history) => {
                 self.learn(history);
@@ -511,11 +531,14 @@ impl Run {
             && self.could_split()
             && (0..self.shards.len() as u32).any(|shard| self.could_give(shard)))
         .then(|| self.next_split.max(now + Micros(1)));
+        let look = self.phase == Phase::Running && self.has_many() && self.dispatcher.is_waiting();
+        let look = look.then(|| (self.looked + hand_out::LOOK).max(now + Micros(1)));
         let abort = self.stop_at.filter(|_| !self.aborted);
         let lonely = self.without_agents.filter(|_| !self.matching);
         let lonely = lonely.map(|since| since + WITHOUT_AGENTS);
         let first = self.awaits_first_agent().then_some(FIRST_AGENT);
-        [dispatch, split, abort, lonely, first]
+        let overdue = self.looks_for_overdue_at();
+        [dispatch, split, look, abort, lonely, first, overdue]
             .into_iter()
             .flatten()
             .min()
@@ -526,6 +549,7 @@ impl Run {
     }
 
     fn tick(&mut self, now: Micros) {
+        self.end_overdue(now);
         if self.stop_at.is_some_and(|at| at <= now) && !self.aborted {
             self.aborted = true;
             self.send_all(&Command::Close { abort: true });
@@ -577,7 +601,25 @@ impl Run {
                 .map(|shard| shard.leases.len() as u32)
                 .sum();
         }
-        self.units.iter().map(|unit| unit.open).sum()
+        self.works_open
+    }
+
+    /// One more work of a unit is waiting or leased.
+    fn open_more(&mut self, unit: u32) {
+        self.units[unit as usize].open += 1;
+        self.works_open += 1;
+    }
+
+    /// One work fewer is.
+    fn open_less(&mut self, unit: u32) {
+        self.units[unit as usize].open -= 1;
+        self.works_open -= 1;
+    }
+
+    /// None is any more.
+    fn close_works(&mut self) {
+        self.units.iter_mut().for_each(|unit| unit.open = 0);
+        self.works_open = 0;
     }
 
     fn weight(&self, work: u32) -> Weight {
@@ -607,7 +649,7 @@ impl Run {
         let weight = self.weight(work);
         let unit = self.works[work as usize].unit as usize;
         self.dispatcher.add(work, weight, &self.units[unit].needs);
-        self.units[unit].open += 1;
+        self.open_more(unit as u32);
     }
 
     fn give_up(&mut self, reason: &str) {
@@ -623,7 +665,7 @@ impl Run {
             self.phase = Phase::Running;
         }
         self.dispatcher.drain(|_| true);
-        self.units.iter_mut().for_each(|unit| unit.open = 0);
+        self.close_works();
     }
 
     /// Nothing more of a suite is run; the others go on.
@@ -636,8 +678,8 @@ impl Run {
         let (works, units) = (&self.works, &self.record.units);
         let suite_of = |work: u32| units[works[work as usize].unit as usize].suite;
         for work in self.dispatcher.drain(|work| suite_of(work) == suite) {
-            let unit = self.works[work as usize].unit as usize;
-            self.units[unit].open -= 1;
+            let unit = self.works[work as usize].unit;
+            self.open_less(unit);
         }
         let state = &mut self.suites[suite as usize];
         if !state.listed {

@@ -267,7 +267,11 @@ impl Run {
                 continue;
             }
             let twice = is_planted(Fault::TwiceRecovered);
-            if rest && !twice && lease.cases.is_empty() && self.record.units[lease.unit as usize].declared {
+            if rest
+                && !twice
+                && lease.cases.is_empty()
+                && self.record.units[lease.unit as usize].declared
+            {
                 self.void(id, now);
                 voided.push((lease.shard, lease.unit));
                 whole.insert(lease.unit, Some(Reason::Lost));
@@ -294,7 +298,7 @@ impl Run {
                 }
             };
             self.hold(lease.shard, id, work, lease.begun.map(|begun| begun.at));
-            self.units[lease.unit as usize].open += 1;
+            self.open_more(lease.unit);
             let state = &mut self.shards[lease.shard as usize];
             if state.leases.len() == 1 && !lease.cases.is_empty() {
                 state.place = Place {

@@ -27,13 +27,13 @@ impl Run {
         }));
         if self.phase == Phase::Listing {
             self.phase = Phase::Running;
-            self.units.iter_mut().for_each(|unit| unit.open = 0);
+            self.close_works();
             self.dispatcher.drain(|_| true);
             return;
         }
         for work in self.dispatcher.drain(|_| true) {
-            let unit = self.works[work as usize].unit as usize;
-            self.units[unit].open -= 1;
+            let unit = self.works[work as usize].unit;
+            self.open_less(unit);
         }
         // Give back everything that has not started: queued leases whole, running ones from the next case on.
         let held: Vec<(u32, u64)> = self

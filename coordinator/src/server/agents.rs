@@ -91,12 +91,13 @@ impl v1::agent_service_server::AgentService for Agents {
         let version = self.check(&hello)?;
         let token = self.token(&hello.incarnation);
         let proven = !hello.token.is_empty() && hello.token == token;
-        if !proven && !(hello.token.is_empty() && hello.held.is_empty()) {
+        let claims = !hello.token.is_empty() || !hello.held.is_empty();
+        if claims && !proven {
             return Err(Status::permission_denied(
                 "the token of this agent is not the one that its incarnation was given",
             ));
         }
-        let (outbox, messages) = Outbox::new();
+        let (outbox, messages) = Outbox::new(version);
         let welcome = v1::Welcome {
             version,
             last_sequence: 0,
@@ -240,6 +241,7 @@ impl Session {
             }
             Ending::Refused(status) => {
                 let reason = format!("it sent what is not allowed: {}", status.message());
+                super::metrics::agent_refused();
                 tracing::warn!(agent = agent.0, "{reason}");
                 self.outbox.end(status);
                 gone(reason, true)

@@ -14,26 +14,52 @@ const RUN_QUEUE: usize = 256;
 
 /// To an agent. Never waits: who does not listen is cut off, and comes again when it does.
 #[derive(Clone, Debug)]
-pub(super) struct Outbox(mpsc::Sender<Result<v1::CoordinatorMessage, Status>>);
+pub(super) struct Outbox {
+    messages: mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
+    /// What it understands.
+    version: u32,
+}
 
 impl Outbox {
-    pub(super) fn new() -> (
+    pub(super) fn new(
+        version: u32,
+    ) -> (
         Outbox,
         mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>,
     ) {
-        let (sender, receiver) = mpsc::channel(AGENT_QUEUE);
-        (Outbox(sender), receiver)
+        let (messages, receiver) = mpsc::channel(AGENT_QUEUE);
+        (Outbox { messages, version }, receiver)
     }
 
     /// False where it does not listen.
     #[must_use]
     pub(super) fn send(&self, message: v1::CoordinatorMessage) -> bool {
-        self.0.try_send(Ok(message)).is_ok()
+        if self.version < 2
+            && let Some(v1::coordinator_message::Body::Lease(lease)) = &message.body
+        {
+            let (slot, fresh, last) = (lease.slot, lease.fresh, lease.last);
+            return (!fresh || self.recycle(slot))
+                && self.say(message)
+                && (!last || self.recycle(slot));
+        }
+        self.say(message)
+    }
+
+    fn say(&self, message: v1::CoordinatorMessage) -> bool {
+        self.messages.try_send(Ok(message)).is_ok()
+    }
+
+    /// Before version 2 a lease did not say that it wants a process of its own.
+    fn recycle(&self, slot: u32) -> bool {
+        let recycle = v1::Recycle { slot };
+        self.say(Outbox::body(v1::coordinator_message::Body::Recycle(
+            recycle,
+        )))
     }
 
     /// The last that it hears.
     pub(super) fn end(&self, status: Status) {
-        self.0.try_send(Err(status)).ok();
+        self.messages.try_send(Err(status)).ok();
     }
 
     pub(super) fn body(body: v1::coordinator_message::Body) -> v1::CoordinatorMessage {

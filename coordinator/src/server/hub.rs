@@ -3,6 +3,7 @@
 //! It never waits for a run, an agent or the store: what takes time is done beside it and comes back as a message.
 
 use super::doors::{HubDoor, Outbox, RunDoor};
+use super::metrics;
 use super::run_task::{self, RunMessage, RunSeat};
 use super::seats::{Claim, Member, Seat, share};
 use super::submission::Submission;
@@ -240,6 +241,7 @@ pub(super) fn spawn(
             }
             if hub.look.is_some_and(|at| at <= Instant::now()) {
                 hub.share();
+                hub.count();
             }
         }
     });
@@ -465,6 +467,7 @@ impl Hub {
         };
         let door = run_task::spawn(seat, opened);
         self.names.insert(name.clone(), number);
+        tracing::info!(run = name.1, project = name.0, number, "run opened");
         let live = LiveRun {
             door,
             name,
@@ -474,6 +477,7 @@ impl Hub {
             directory,
         };
         self.runs.insert(number, live);
+        metrics::runs(self.runs.len());
         self.tell_matching();
         self.look_soon();
     }
@@ -525,6 +529,14 @@ impl Hub {
             return;
         };
         self.names.remove(&live.name);
+        metrics::run_ended(&ended.verdict);
+        metrics::runs(self.runs.len());
+        tracing::info!(
+            run = live.name.1,
+            project = live.name.0,
+            verdict = ended.verdict,
+            "run ended"
+        );
         let reason = format!("run {} has ended: {}", live.name.1, ended.verdict);
         let found = Found::Ended {
             ended,
@@ -678,6 +690,12 @@ impl Hub {
                 });
             }
         }
+        tracing::info!(
+            agent = agent.name,
+            slots = agent.member.seats.len(),
+            again = known.is_some(),
+            "agent connected"
+        );
         self.agents.insert(id, agent);
         if let Some(only) = only {
             self.look_for_its_run(id, only);
@@ -754,6 +772,12 @@ impl Hub {
             return;
         };
         self.by_incarnation.remove(&agent.incarnation);
+        if lost {
+            metrics::agent_lost();
+            tracing::warn!(agent = agent.name, reason, "agent lost");
+        } else {
+            tracing::info!(agent = agent.name, reason, "agent left");
+        }
         for run in &agent.runs {
             if let Some(live) = self.runs.get(run) {
                 live.door.event(Event::AgentGone {
@@ -892,6 +916,14 @@ impl Hub {
         if self.runs.len() > 1 {
             self.look = Some(now + TURN);
         }
+    }
+
+    /// Counts who is there and who serves.
+    fn count(&self) {
+        let connected = self.agents.values().filter(|agent| agent.outbox.is_some());
+        let seats = connected.clone().flat_map(|agent| &agent.member.seats);
+        let serving = seats.clone().filter(|seat| **seat != Seat::Free).count();
+        metrics::agents(connected.count(), seats.count() - serving, serving);
     }
 }
 

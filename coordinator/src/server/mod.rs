@@ -7,6 +7,7 @@ mod agents;
 mod doors;
 mod ended;
 mod hub;
+pub mod metrics;
 mod past;
 mod run_task;
 mod seats;
@@ -141,5 +142,24 @@ impl Coordinator {
                     .max_decoding_message_size(MAX_MESSAGE)
                     .max_encoding_message_size(MAX_MESSAGE),
             )
+    }
+
+    /// The same, with what tells strangers that it is well and what it understands.
+    pub fn public_router(&self) -> tonic::transport::server::Router {
+        let (health, healthy) = tonic_health::server::health_reporter();
+        tokio::spawn(async move {
+            health
+                .set_serving::<AgentServiceServer<agents::Agents>>()
+                .await;
+            health
+                .set_serving::<RunServiceServer<services::Runs>>()
+                .await;
+        });
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(evenkeel_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the descriptors were compiled with the services");
+        self.router().add_service(healthy).add_service(reflection)
     }
 }

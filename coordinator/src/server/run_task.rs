@@ -7,6 +7,7 @@ use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
 use super::ended::ended;
 use super::error_chain;
 use super::hub::Notice;
+use super::metrics;
 use super::submission::{history_queries, load_history};
 use crate::report;
 use crate::run::{
@@ -68,7 +69,7 @@ pub(super) struct Opened {
 enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
-    Show(Watched),
+    Show(Box<Watched>),
     Free(Notice),
 }
 
@@ -97,6 +98,8 @@ struct RunTask {
     closing: bool,
     dirty: bool,
     shown: Instant,
+    /// Leases and results of rows that wait to be written.
+    counted: (u64, u64),
     /// What the hub was told of how many slots the run could use, and when.
     appetite: (u32, Instant),
 }
@@ -143,6 +146,7 @@ pub(super) fn spawn(seat: RunSeat, opened: Opened) -> RunDoor {
         closing: false,
         dirty: false,
         shown: now,
+        counted: (0, 0),
     };
     tokio::spawn(async move {
         task.perform(opened.effects);
@@ -258,10 +262,11 @@ impl RunTask {
         for effect in effects {
             match effect {
                 Effect::Append(batch) => {
+                    self.count(&batch);
                     self.rows.push(batch.encode_to_vec());
                     self.appended += 1;
                     for show in shows.drain(..) {
-                        self.gated.push_back((self.appended, Gated::Show(show)));
+                        self.gated.push_back((self.appended, Gated::Show(Box::new(show))));
                     }
                 }
                 Effect::StoreText { bytes, .. } => self.texts.extend(bytes),
@@ -296,6 +301,17 @@ impl RunTask {
         }
         // What waits for nothing new goes at once.
         self.release();
+    }
+
+    fn count(&mut self, batch: &evenkeel_proto::ledger::Batch) {
+        use evenkeel_proto::ledger::entry::Body;
+        for entry in &batch.entries {
+            match entry.body {
+                Some(Body::Leased(_)) => self.counted.0 += 1,
+                Some(Body::Attempt(_)) => self.counted.1 += 1,
+                _ => {}
+            }
+        }
     }
 
     fn send(&mut self, agent: AgentId, message: v1::CoordinatorMessage) {
@@ -333,6 +349,7 @@ impl RunTask {
         self.unwritten = None;
         let rows = std::mem::take(&mut self.rows);
         let texts = std::mem::take(&mut self.texts);
+        let (leases, results) = std::mem::take(&mut self.counted);
         let store = self.seat.store.clone();
         let handle = self.seat.handle;
         let directory = self.seat.directory.clone();
@@ -348,7 +365,9 @@ impl RunTask {
                         source,
                     })?;
             }
+            let begun = Instant::now();
             store.append(handle, rows.clone()).await?;
+            metrics::stored(rows.len() as u64, leases, results, begun.elapsed());
             Ok(rows)
         }));
     }
@@ -387,15 +406,19 @@ impl RunTask {
                     self.perform(effects);
                 }
                 Some((_, Gated::Free(free))) => self.seat.hub.tell(free),
-                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, show),
+                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, *show),
                 None => {}
             }
         }
     }
 
     fn tell_watchers(&mut self, sequence: u64, body: Watched) {
+        let watching = self.watchers.len();
         self.watchers
             .retain(|watcher| offer(&watcher.events, sequence, body.clone()));
+        for _ in self.watchers.len()..watching {
+            metrics::watcher_dropped();
+        }
     }
 
     fn show_progress(&mut self) {

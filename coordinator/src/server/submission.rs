@@ -68,6 +68,7 @@ impl Submission {
                 max_fail: request.max_fail,
                 closed_shop: settings.closed_shop,
                 script: replay.map(|replay| replay.script.clone()),
+                few: None,
             },
             identity: replay.map(|replay| replay.identity),
             opened,
@@ -153,6 +154,7 @@ async fn recover_one(
         max_fail: record.opened.max_fail,
         closed_shop: settings.closed_shop,
         script: None,
+        few: None,
     };
     let opening = Opening {
         run: record.opened.run.clone(),

@@ -117,7 +117,11 @@ impl World {
             }
             Down::Command(command) => {
                 if self.talk {
-                    eprintln!("{} -> {}: {command:?}", self.now, self.machines[machine].incarnation());
+                    eprintln!(
+                        "{} -> {}: {command:?}",
+                        self.now,
+                        self.machines[machine].incarnation()
+                    );
                 }
                 self.command(machine, session, command);
             }
@@ -170,12 +174,12 @@ impl World {
             | Command::Idle { slot, .. }
             | Command::Recycle { slot }
             | Command::Conclude { slot }
-            | Command::Finish { slot, .. } => self.to_slot(machine, slot, command),
-            Command::Lease(ref lease) => self.to_slot(machine, lease.slot, command),
+            | Command::Finish { slot, .. } => self.tell_slot(machine, slot, command),
+            Command::Lease(ref lease) => self.tell_slot(machine, lease.slot, command),
         }
     }
 
-    fn to_slot(&mut self, machine: usize, slot: u32, command: Command) {
+    fn tell_slot(&mut self, machine: usize, slot: u32, command: Command) {
         let hold = self.machines[machine].hold.as_ref();
         if let Some(uid) = hold.and_then(|hold| hold.slot(slot)) {
             self.slot_command(machine, uid, command);
@@ -184,14 +188,23 @@ impl World {
 
     /// Slots serve the run from now on, beside those that do already.
     fn open(&mut self, machine: usize, session: usize, command: Command) {
-        let Command::Open { opening, ref shards, .. } = command else {
+        let Command::Open {
+            opening,
+            ref shards,
+            ..
+        } = command
+        else {
             return;
         };
         if let Some(hold) = &self.machines[machine].hold {
             if hold.opening != opening {
                 self.close_hold(machine, true);
             }
-            if self.machines[machine].hold.as_ref().is_some_and(|hold| hold.shut) {
+            if self.machines[machine]
+                .hold
+                .as_ref()
+                .is_some_and(|hold| hold.shut)
+            {
                 self.machines[machine].reopened = Some(command);
                 return;
             }
@@ -369,7 +382,11 @@ impl World {
         own.frozen = Some(Vec::new());
         let (boot, session) = (own.boot, own.session);
         let long = self.random.bool();
-        let span = self.random.u64(if long { 1_000..12_000_000 } else { 1_000..1_500_000 });
+        let span = self.random.u64(if long {
+            1_000..12_000_000
+        } else {
+            1_000..1_500_000
+        });
         self.schedule(self.now + span, Happening::Thaw(machine, boot));
         if let Some(session) = session {
             self.falls_silent(session);
@@ -448,5 +465,4 @@ impl Hold {
         let found = slots.find(|slot| slot.number == number && !slot.replaced);
         found.map(|slot| slot.uid)
     }
-
 }

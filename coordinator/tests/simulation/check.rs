@@ -61,14 +61,25 @@ impl Ledger {
     }
 
     fn check(&self, body: &Body, model: &Model) {
-        assert!(self.record.closed.is_none(), "something follows the verdict");
+        assert!(
+            self.record.closed.is_none(),
+            "something follows the verdict"
+        );
         match body {
             Body::Attempt(attempt) => {
                 let lease = self.record.lease(attempt.lease);
                 let lease = lease.expect("a result has a lease");
                 let case = &self.record.units[lease.unit as usize].cases[attempt.case as usize];
-                assert!(lease.is_live(), "{} has a result under a dead lease", case.id);
-                assert!(case.is_owned_by(attempt.lease), "{} was somebody else's", case.id);
+                assert!(
+                    lease.is_live(),
+                    "{} has a result under a dead lease",
+                    case.id
+                );
+                assert!(
+                    case.is_owned_by(attempt.lease),
+                    "{} was somebody else's",
+                    case.id
+                );
                 assert_eq!(case.verdict(), None, "{} has a second verdict", case.id);
             }
             Body::Settled(settled) => {
@@ -121,7 +132,9 @@ impl World {
             command.unit
         );
         let place = self.model.find(suite, &command.unit);
-        let cases: BTreeSet<usize> = cases_of(command, &self.model.units[place]).into_iter().collect();
+        let cases: BTreeSet<usize> = cases_of(command, &self.model.units[place])
+            .into_iter()
+            .collect();
         let seen = self.perturbed_lease(command.lease);
         let before = self.leases.insert(seen, (command.kind, cases.clone()));
         assert!(before.is_none(), "lease {seen} is given twice");
@@ -130,17 +143,30 @@ impl World {
             return;
         };
         let unable = &record.shards[lease.shard as usize].unable;
-        assert!(!unable.contains(&suite), "a slot is given what it said that it cannot run");
+        assert!(
+            !unable.contains(&suite),
+            "a slot is given what it said that it cannot run"
+        );
         let unit = &record.units[number];
         let decided = unit.cases.iter().filter(|case| case.verdict().is_some());
-        let again = decided.filter_map(|case| place_of(&case.id)).find(|case| cases.contains(case));
-        assert_eq!(again, None, "a case of {} is run again that has its verdict", unit.name);
+        let again = decided
+            .filter_map(|case| place_of(&case.id))
+            .find(|case| cases.contains(case));
+        assert_eq!(
+            again, None,
+            "a case of {} is run again that has its verdict",
+            unit.name
+        );
         for (at, other) in (1u32..).zip(&record.leases) {
             let id = u64::from(other.term) << 32 | u64::from(at);
             if id != command.lease && other.unit as usize == number && other.is_live() {
                 let theirs = self.covered(id, other, unit);
                 let twice: Vec<&usize> = theirs.intersection(&cases).collect();
-                assert!(twice.is_empty(), "cases {twice:?} of {} are given twice", unit.name);
+                assert!(
+                    twice.is_empty(),
+                    "cases {twice:?} of {} are given twice",
+                    unit.name
+                );
             }
         }
         self.check_elsewhere(agent, command, lease, unit);
@@ -173,7 +199,9 @@ impl World {
         // It may have been lost again since then, before it had begun.
         let own = |other: &&Lease| other.unit == lease.unit && other.alone == lease.alone;
         let ended = |other: &&Lease| {
-            other.ended.is_some_and(|ended| ended.reason == l::lease_ended::Reason::Lost)
+            other
+                .ended
+                .is_some_and(|ended| ended.reason == l::lease_ended::Reason::Lost)
         };
         let again = record.leases.iter().rev().filter(own).find(ended);
         let lost = again.unwrap_or(lost);
@@ -190,17 +218,25 @@ impl World {
         for (shard, state) in (0..).zip(&record.shards) {
             let owner = &record.agents[state.agent as usize];
             // Another kind of process may not be worth its start.
-            let up = state.processes.last().is_some_and(|last| {
-                last.ended.is_none() && last.started.kind == command.kind
-            });
+            let up = state
+                .processes
+                .last()
+                .is_some_and(|last| last.ended.is_none() && last.started.kind == command.kind);
             // And one that has something else before it is going to be of another kind.
             let stays = (1u32..).zip(&record.leases).all(|(at, held)| {
                 let id = u64::from(held.term) << 32 | u64::from(at);
-                let kind = self.leases.get(&self.perturbed_lease(id)).map(|(kind, _)| *kind);
+                let kind = self
+                    .leases
+                    .get(&self.perturbed_lease(id))
+                    .map(|(kind, _)| *kind);
                 held.shard != shard || !held.is_live() || kind == Some(command.kind)
             });
-            let able = up && stays && !state.closed && state.unable.is_empty() && owner.gone.is_none();
-            let machine = self.machines.iter().position(|own| own.incarnation() == owner.incarnation);
+            let able =
+                up && stays && !state.closed && state.unable.is_empty() && owner.gone.is_none();
+            let machine = self
+                .machines
+                .iter()
+                .position(|own| own.incarnation() == owner.incarnation);
             let there = machine.is_some_and(|machine| {
                 let session = self.machines[machine].session;
                 let cannot = self.unable.contains(&(machine, state.slot, suite));
@@ -225,8 +261,9 @@ impl World {
                         continue;
                     };
                     let number = lease.cases.get(ended.case as usize);
-                    let decided =
-                        number.is_some_and(|&number| self.durable.results.contains(&(ended.lease, number)));
+                    let decided = number.is_some_and(|&number| {
+                        self.durable.results.contains(&(ended.lease, number))
+                    });
                     assert!(
                         decided || self.durable.evidence.contains(&(ended.lease, ended.case)),
                         "an agent forgets case {} of lease {}, and no row that is durable has it",
@@ -234,7 +271,10 @@ impl World {
                         ended.lease
                     );
                 }
-                FactBody::UnitClosed { lease, .. } | FactBody::Returned { lease, all: true, .. } => {
+                FactBody::UnitClosed { lease, .. }
+                | FactBody::Returned {
+                    lease, all: true, ..
+                } => {
                     let lease = self.durable.record.lease(*lease);
                     assert!(
                         lease.is_none_or(|lease| !lease.is_live()),

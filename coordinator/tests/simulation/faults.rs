@@ -112,9 +112,6 @@ impl Mix {
 
     /// Whether a slot may be lost, or cut off, or asked for.
     pub fn moves(&self) -> bool {
-        self.poison
-            || self.sick
-            || self.restarts()
-            || self.has(|fault| fault != Fault::Stop)
+        self.poison || self.sick || self.restarts() || self.has(|fault| fault != Fault::Stop)
     }
 }

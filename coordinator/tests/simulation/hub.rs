@@ -55,11 +55,6 @@ impl Hub {
     pub fn forget(&mut self) {
         *self = Hub::default();
     }
-
-    /// Of each agent that is connected to this coordinator the session.
-    pub fn sessions(&self) -> impl Iterator<Item = usize> + '_ {
-        self.guests.values().filter_map(|guest| guest.session)
-    }
 }
 
 impl World {
@@ -217,7 +212,11 @@ impl World {
 
     pub fn hub_gone(&mut self, session: usize, reason: &str, lost: bool) {
         if let Some(id) = self.sessions[session].agent
-            && self.hub.guests.get(&id).is_some_and(|guest| guest.session == Some(session))
+            && self
+                .hub
+                .guests
+                .get(&id)
+                .is_some_and(|guest| guest.session == Some(session))
         {
             self.remove(id, reason, lost);
         }
@@ -264,9 +263,8 @@ impl World {
     fn tell_matching(&mut self) {
         let hub = &self.hub;
         let mut guests = hub.guests.iter();
-        let any = guests.any(|(id, guest)| {
-            guest.serves && guest.session.is_some() && !hub.unfit.contains(id)
-        });
+        let any = guests
+            .any(|(id, guest)| guest.serves && guest.session.is_some() && !hub.unfit.contains(id));
         self.tell_run(Word::Event(Event::Matching { any }));
     }
 
@@ -297,9 +295,7 @@ impl World {
                 if *seat != Seat::Free {
                     continue;
                 }
-                if has >= appetite {
-                    later = true;
-                } else if self.random.u32(0..4) == 0 {
+                if has >= appetite || self.random.u32(0..4) == 0 {
                     later = true;
                 } else {
                     *seat = Seat::Serves;
@@ -312,7 +308,9 @@ impl World {
             };
             guest.known = true;
             let (incarnation, clock) = (guest.incarnation.clone(), guest.clock);
-            let name = guest.machine.map(|machine| self.machines[machine].name.clone());
+            let name = guest
+                .machine
+                .map(|machine| self.machines[machine].name.clone());
             let joined = AgentJoined {
                 agent: AgentId(id),
                 name: name.unwrap_or_default(),

@@ -148,7 +148,10 @@ impl World {
     fn take_in(&mut self, session: usize, message: Up) {
         if self.talk && !matches!(message, Up::Facts { .. }) {
             let machine = self.sessions[session].machine;
-            eprintln!("{} <- {}: {message:?}", self.now, self.machines[machine].name);
+            eprintln!(
+                "{} <- {}: {message:?}",
+                self.now, self.machines[machine].name
+            );
         }
         match message {
             Up::Hello {
@@ -172,7 +175,10 @@ impl World {
                     let machine = self.sessions[session].machine;
                     let name = &self.machines[machine].name;
                     for fact in &facts {
-                        eprintln!("{} <- {name}/{}: {first_sequence} {:?}", self.now, fact.slot, fact.body);
+                        eprintln!(
+                            "{} <- {name}/{}: {first_sequence} {:?}",
+                            self.now, fact.slot, fact.body
+                        );
                     }
                 }
                 if let Some(agent) = self.sessions[session].agent {
@@ -227,7 +233,11 @@ impl World {
         own.up.stalled |= up;
         own.down.stalled |= down;
         let long = self.random.bool();
-        let span = self.random.u64(if long { 1_000..12_000_000 } else { 1_000..1_500_000 });
+        let span = self.random.u64(if long {
+            1_000..12_000_000
+        } else {
+            1_000..1_500_000
+        });
         self.schedule(self.now + span, Happening::Heal(session));
         if up {
             self.falls_silent(session);
@@ -301,11 +311,5 @@ impl World {
                 self.end_session(session);
             }
         }
-    }
-
-    /// Whether nothing is on its way, in either direction.
-    pub fn is_silent_way(&self, session: usize) -> bool {
-        let own = &self.sessions[session];
-        own.up.waiting.is_empty() && own.down.waiting.is_empty()
     }
 }

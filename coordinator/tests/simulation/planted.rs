@@ -63,11 +63,26 @@ impl World {
             (Some(Fault::OutlivedLease), Event::AgentGone { lost: true, .. }) => {
                 Event::Matching { any: true }
             }
-            (Some(fault), Event::Facts { agent, opening, first_sequence, sent_at, mut facts }) => {
+            (
+                Some(fault),
+                Event::Facts {
+                    agent,
+                    opening,
+                    first_sequence,
+                    sent_at,
+                    mut facts,
+                },
+            ) => {
                 for fact in &mut facts {
                     self.perturb_fact(fault, &mut fact.body);
                 }
-                Event::Facts { agent, opening, first_sequence, sent_at, facts }
+                Event::Facts {
+                    agent,
+                    opening,
+                    first_sequence,
+                    sent_at,
+                    facts,
+                }
             }
             (_, event) => event,
         }

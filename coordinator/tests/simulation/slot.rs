@@ -101,17 +101,10 @@ impl Slot {
         }
     }
 
-    /// Leases that it has, at work and waiting.
-    pub fn holds(&self) -> impl Iterator<Item = u64> + '_ {
-        let queued = self.queue.iter().filter_map(|item| match item {
-            Item::Lease(lease) => Some(lease.lease),
-            _ => None,
-        });
-        self.running.iter().map(|running| running.lease).chain(queued)
-    }
-
     fn finishes(&self) -> bool {
-        self.queue.iter().any(|item| matches!(item, Item::Finish(..)))
+        self.queue
+            .iter()
+            .any(|item| matches!(item, Item::Finish(..)))
     }
 }
 
@@ -185,7 +178,11 @@ impl World {
         let Some(slot) = self.slot(machine, uid) else {
             return;
         };
-        let mut before = slot.queue.iter().rev().filter(|item| !matches!(item, Item::Lease(_)));
+        let mut before = slot
+            .queue
+            .iter()
+            .rev()
+            .filter(|item| !matches!(item, Item::Lease(_)));
         let idle = match before.next() {
             Some(Item::Idle) => true,
             Some(_) => false,
@@ -377,7 +374,10 @@ impl World {
                 units: units_here,
                 more,
             };
-            self.schedule(at, Happening::Lists(machine, uid, incarnation, Box::new(listed)));
+            self.schedule(
+                at,
+                Happening::Lists(machine, uid, incarnation, Box::new(listed)),
+            );
             at += self.random.u64(0..200_000);
             if !more {
                 break;
@@ -469,7 +469,10 @@ impl World {
         running.token = token;
         let (unit, duration) = (running.unit, cases[case].1);
         *self.attempts.entry((unit, case)).or_default() += 1;
-        self.schedule(self.now + duration, Happening::CaseEnds(machine, uid, token));
+        self.schedule(
+            self.now + duration,
+            Happening::CaseEnds(machine, uid, token),
+        );
     }
 
     pub fn case_ends(&mut self, machine: usize, uid: u64, token: u64) {
@@ -480,7 +483,11 @@ impl World {
         let Some(slot) = hold.slots.iter_mut().find(|slot| slot.uid == uid) else {
             return;
         };
-        let Some(running) = slot.running.as_mut().filter(|running| running.token == token) else {
+        let Some(running) = slot
+            .running
+            .as_mut()
+            .filter(|running| running.token == token)
+        else {
             return;
         };
         let case = running.cases[running.next];
@@ -642,7 +649,10 @@ impl World {
     fn finished_with(&mut self, kind: u32, carried: Vec<String>) {
         let suite = self.model.suite_of_kind(kind);
         let before = self.finished.insert(suite, carried);
-        assert!(before.is_none() || self.life > 1, "the run is finished twice");
+        assert!(
+            before.is_none() || self.life > 1,
+            "the run is finished twice"
+        );
     }
 
     fn conclude(&mut self, machine: usize, uid: u64) {
@@ -728,7 +738,9 @@ impl World {
         };
         running.generation = generation;
         let unit = &units[running.unit];
-        let mut keep = (running.next + 1).max(from as usize).min(running.cases.len());
+        let mut keep = (running.next + 1)
+            .max(from as usize)
+            .min(running.cases.len());
         // Cases of one group stay together.
         while let Some(more) = (keep..running.cases.len()).rev().find(|&at| {
             let group = unit.group(running.cases[at]);

@@ -5,7 +5,7 @@ use super::check::Ledger;
 use super::network::Down;
 use super::world::{Happening, World};
 use evenkeel_coordinator::record::Record;
-use evenkeel_coordinator::run::{AgentId, Command, Effect, Event, Run, Settings};
+use evenkeel_coordinator::run::{AgentId, Command, Effect, Event, Run};
 use evenkeel_proto::ledger as l;
 use prost::Message;
 use std::collections::VecDeque;
@@ -124,7 +124,10 @@ impl World {
         }
         store.writing = Some(store.rows.len());
         let slow = self.mix.slow_store || self.random.u32(0..10) == 0;
-        let at = self.now + self.random.u64(if slow { 1_000..250_000 } else { 100..15_000 });
+        let at = self.now
+            + self
+                .random
+                .u64(if slow { 1_000..250_000 } else { 100..15_000 });
         self.schedule(at, Happening::Written(self.life));
     }
 
@@ -210,7 +213,11 @@ impl World {
             return;
         }
         let long = self.random.u32(0..3) == 0;
-        let span = self.random.u64(if long { 10_000..9_000_000 } else { 10_000..500_000 });
+        let span = self.random.u64(if long {
+            10_000..9_000_000
+        } else {
+            10_000..500_000
+        });
         self.schedule(self.now + span, Happening::Restart);
     }
 
@@ -220,7 +227,9 @@ impl World {
         let mut record = Record::default();
         for row in &self.store.rows {
             let batch = l::Batch::decode(&**row).expect("a row can be read");
-            record.apply_batch(&batch).expect("the ledger can be read back");
+            record
+                .apply_batch(&batch)
+                .expect("the ledger can be read back");
         }
         self.ledger = Ledger::clone(&self.durable);
         self.stored_units = record.units.len();
@@ -235,7 +244,7 @@ impl World {
         let recovered = Run::recover(
             record,
             self.model.rules(),
-            Settings::default(),
+            self.settings.clone(),
             history,
             u64::from(self.life),
             texts,

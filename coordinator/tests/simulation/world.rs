@@ -85,7 +85,16 @@ pub struct World {
     /// Leases as agents saw them, with the kind of process and the cases that they were for.
     pub leases: HashMap<u64, (u32, BTreeSet<usize>)>,
     pub planted: Option<planted::Fault>,
+    pub settings: Settings,
     pub talk: bool,
+}
+
+/// In half of the worlds the run goes about its slots as it does when there are many.
+fn settings(seed: u64) -> Settings {
+    Settings {
+        few: seed.is_multiple_of(2).then_some(0),
+        ..Settings::default()
+    }
 }
 
 impl World {
@@ -94,7 +103,8 @@ impl World {
         let mix = Mix::draw(&mut random);
         let model = Model::draw(&mut random, &mix);
         planted::plant(planted);
-        let (run, effects) = Run::open(model.opened.clone(), model.rules(), Settings::default());
+        let settings = settings(seed);
+        let (run, effects) = Run::open(model.opened.clone(), model.rules(), settings.clone());
         let mut world = World {
             ambushes: mix.ambushes,
             mix,
@@ -107,6 +117,7 @@ impl World {
             numbers: 0,
             next_tick: None,
             run: Some(run),
+            settings,
             life: 0,
             crashes: 0,
             stopped: false,
@@ -200,7 +211,8 @@ impl World {
     }
 
     pub fn schedule(&mut self, at: u64, happening: Happening) {
-        self.queue.push(Reverse((at.max(self.now), self.happenings.len())));
+        self.queue
+            .push(Reverse((at.max(self.now), self.happenings.len())));
         self.happenings.push(Some(happening));
     }
 
@@ -353,7 +365,10 @@ impl World {
         // A wake that is due at once means that the tick changed nothing: the next fact will.
         if let Some(at) = run.wake_at(now).filter(|at| *at > now) {
             let at = (at.0 as i64 + self.origin).max(0) as u64;
-            if self.next_tick.is_none_or(|known| at < known || known < self.now) {
+            if self
+                .next_tick
+                .is_none_or(|known| at < known || known < self.now)
+            {
                 self.next_tick = Some(at);
                 self.schedule(at, Happening::Tick(self.life));
             }

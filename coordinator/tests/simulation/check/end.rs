@@ -17,9 +17,14 @@ impl World {
         let mut expected_cases = vec![0; self.model.bundles.len()];
         for model in &self.model.units {
             let mut units = record.units.iter();
-            let Some(unit) = units.find(|unit| unit.suite == model.suite && *unit.name == *model.name)
+            let Some(unit) =
+                units.find(|unit| unit.suite == model.suite && *unit.name == *model.name)
             else {
-                assert!(self.excuses(model.suite), "unit {} was never listed", model.name);
+                assert!(
+                    self.excuses(model.suite),
+                    "unit {} was never listed",
+                    model.name
+                );
                 continue;
             };
             expected_cases[model.suite as usize] += if model.kills_loader {
@@ -42,15 +47,29 @@ impl World {
     /// The run, who reads what it appends, and who reads what is stored, know the same.
     fn check_records(&self) {
         let stored = &self.durable.record;
-        let live = self.run.as_ref().map_or(&self.ledger.record, |run| run.record());
-        assert!(self.durable.holds_nothing() || self.mix.stops(), "a lock is held when all is over");
-        assert_eq!(live.totals(), stored.totals(), "the run and its ledger differ");
+        let live = self
+            .run
+            .as_ref()
+            .map_or(&self.ledger.record, |run| run.record());
+        assert!(
+            self.durable.holds_nothing() || self.mix.stops(),
+            "a lock is held when all is over"
+        );
+        assert_eq!(
+            live.totals(),
+            stored.totals(),
+            "the run and its ledger differ"
+        );
         assert_eq!(live.leases.len(), stored.leases.len());
         for (live, stored) in live.units.iter().zip(&stored.units) {
             let verdicts = |unit: &Unit| -> Vec<Option<Verdict>> {
                 unit.cases.iter().map(Case::verdict).collect()
             };
-            assert_eq!(verdicts(live), verdicts(stored), "the run and its ledger differ");
+            assert_eq!(
+                verdicts(live),
+                verdicts(stored),
+                "the run and its ledger differ"
+            );
         }
     }
 
@@ -68,7 +87,11 @@ impl World {
     }
 
     fn check_killer(&self, model: &ModelUnit, unit: &Unit) {
-        let cases: Vec<_> = unit.cases.iter().map(|case| (&*case.id, case.verdict())).collect();
+        let cases: Vec<_> = unit
+            .cases
+            .iter()
+            .map(|case| (&*case.id, case.verdict()))
+            .collect();
         let whole = unit.settled.as_ref().map(|(verdict, _)| *verdict);
         let named = cases == [(&*model.name, Some(Verdict::Error))];
         let left = matches!(whole, Some(Verdict::NotRun | Verdict::Lost));
@@ -83,7 +106,8 @@ impl World {
         if !unit.declared {
             let whole = unit.settled.as_ref().map(|(verdict, _)| *verdict);
             let left = matches!(whole, Some(Verdict::NotRun | Verdict::Lost));
-            let lost = self.losses_of(unit) >= CAP && whole.is_some_and(|whole| whole != Verdict::Passed);
+            let lost =
+                self.losses_of(unit) >= CAP && whole.is_some_and(|whole| whole != Verdict::Passed);
             assert!(
                 left && self.excuses(model.suite) || lost,
                 "unit {} was not declared: {:?}",
@@ -130,7 +154,10 @@ impl World {
             case.reason
         );
         let killed = |outcome: Outcome| outcome == Outcome::Killed;
-        let decided = case.attempts().filter(|attempt| !killed(attempt.outcome)).count();
+        let decided = case
+            .attempts()
+            .filter(|attempt| !killed(attempt.outcome))
+            .count();
         assert!(decided <= 1, "{} was decided {decided} times", case.id);
         assert!(lost <= CAP, "{} took {lost} agents", case.id);
         let others = case.attempts().count() - lost;
@@ -149,7 +176,10 @@ impl World {
     fn losses_of(&self, unit: &Unit) -> usize {
         let record = &self.durable.record;
         let number = record.units.iter().position(|own| std::ptr::eq(own, unit));
-        let own = record.leases.iter().filter(|lease| Some(lease.unit as usize) == number);
+        let own = record
+            .leases
+            .iter()
+            .filter(|lease| Some(lease.unit as usize) == number);
         let lost = |lease: &&Lease| {
             let ended = lease.ended.map(|ended| ended.reason);
             ended.is_some_and(|reason| matches!(reason, Reason::Lost | Reason::Broken))
@@ -159,11 +189,16 @@ impl World {
 
     /// Where nothing goes wrong but tests, nothing is done twice or in two places.
     fn check_quiet(&self, record: &Record) {
-        let ends = [Behaviour::Crash, Behaviour::KilledOnce, Behaviour::KilledAlways];
+        let ends = [
+            Behaviour::Crash,
+            Behaviour::KilledOnce,
+            Behaviour::KilledAlways,
+        ];
         for unit in &record.units {
             let model = self.model.unit(unit.suite, &unit.name);
             let mut cases = model.cases.iter();
-            let crashes = model.kills_loader || cases.any(|(behaviour, _)| ends.contains(behaviour));
+            let crashes =
+                model.kills_loader || cases.any(|(behaviour, _)| ends.contains(behaviour));
             let mut places: HashMap<&str, u32> = HashMap::new();
             for case in unit.cases.iter().filter(|_| !crashes) {
                 if let (Some(group), Some(shard)) = (case.group(), record.shard_of(case)) {
@@ -180,7 +215,11 @@ impl World {
             // A bundle that loses its process may hold the same the next time.
             let counts = unbegun && same && !self.model.bundles.contains(&true);
             again = if counts { again + 1 } else { 0 };
-            assert!(again < 4, "unit {} goes to and fro between a slot and nobody", lease.unit);
+            assert!(
+                again < 4,
+                "unit {} goes to and fro between a slot and nobody",
+                lease.unit
+            );
         }
         for shard in &record.shards {
             // Each suite may have to be listed, and each kind to be run.
@@ -191,13 +230,19 @@ impl World {
             let mut units = self.model.units.iter();
             let bound = units.any(|unit| unit.exclusive || !unit.locks.is_empty());
             let needless = shard.processes.len() > reasons && !self.mix.crashes;
-            assert!(!needless || bound, "a slot was given a new process without a reason");
+            assert!(
+                !needless || bound,
+                "a slot was given a new process without a reason"
+            );
         }
     }
 
     /// Whoever concludes the run has what every process left for it.
     fn check_conclusion(&self, record: &Record) {
-        let lost = record.agents.iter().any(|agent| agent.gone.as_ref().is_some_and(|gone| gone.lost));
+        let lost = record
+            .agents
+            .iter()
+            .any(|agent| agent.gone.as_ref().is_some_and(|gone| gone.lost));
         for suite in 0..self.model.bundles.len() as u32 {
             let of_suite = self.carried.iter().filter(|(of, _)| *of == suite);
             let heard: Vec<&String> = of_suite.map(|(_, carry)| carry).collect();
@@ -225,8 +270,8 @@ impl World {
         let incomplete = totals.not_run + totals.lost > 0 || !record.listed;
         let (closing, finish) = (self.model.closing, self.model.finish);
         // Somebody was lost before the run was concluded as a whole, or nobody could be set up for a suite.
-        let unconcluded = closed.exit_code == 3
-            && (self.mix.moves() && closing && finish || self.late());
+        let unconcluded =
+            closed.exit_code == 3 && (self.mix.moves() && closing && finish || self.late());
         let wanted = if red {
             1
         } else if record.stopped.is_some() {
@@ -240,8 +285,18 @@ impl World {
         };
         let suites = 0..self.model.bundles.len() as u32;
         let excused = suites.into_iter().any(|suite| self.excuses(suite));
-        assert!(!incomplete || excused || self.mix.lies || self.mix.poison, "something is missing without a reason");
-        assert_eq!(closed.exit_code, wanted, "verdict {} with {totals:?}", closed.verdict);
-        assert!(!(incomplete && closed.exit_code == 0), "green although something is missing");
+        assert!(
+            !incomplete || excused || self.mix.lies || self.mix.poison,
+            "something is missing without a reason"
+        );
+        assert_eq!(
+            closed.exit_code, wanted,
+            "verdict {} with {totals:?}",
+            closed.verdict
+        );
+        assert!(
+            !(incomplete && closed.exit_code == 0),
+            "green although something is missing"
+        );
     }
 }
