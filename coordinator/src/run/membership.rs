@@ -2,8 +2,8 @@
 //! set aside.
 
 use super::{
-    AgentBack, AgentId, AgentJoined, AgentState, Awaited, Command, Effect, Level, Micros, Phase, Run,
-    ShardState, SuiteHistory,
+    AgentBack, AgentId, AgentJoined, AgentState, Awaited, Command, Effect, Level, Micros, Phase,
+    Run, ShardState, SuiteHistory,
 };
 use crate::record::Verdict;
 use evenkeel_proto::ledger as l;

@@ -266,7 +266,8 @@ impl RunTask {
                     self.rows.push(batch.encode_to_vec());
                     self.appended += 1;
                     for show in shows.drain(..) {
-                        self.gated.push_back((self.appended, Gated::Show(Box::new(show))));
+                        self.gated
+                            .push_back((self.appended, Gated::Show(Box::new(show))));
                     }
                 }
                 Effect::StoreText { bytes, .. } => self.texts.extend(bytes),
