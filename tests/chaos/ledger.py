@@ -59,6 +59,8 @@ class Ledger:
         self.leases, self.locks = {}, {}
         self.listed, self.notes, self.objections = set(), [], []
         self.evidence, self.recoveries, self.epoch, self.row = 0, 0, None, 0
+        # The upper half of the last lease's number, and how often the run had been taken up again by then.
+        self.term = (0, 0)
 
     def wrong(self, rule, text):
         self.findings.append((rule, f"row {self.row}: {text}" if self.row else text))
@@ -187,7 +189,7 @@ class Ledger:
         lease = entry["lease"]
         if lease in self.leases:
             self.wrong("lease", f"lease {lease} is given a second time")
-        elif lease != (self.recoveries << 32) + len(self.leases) + 1:
+        elif lease & 0xFFFFFFFF != len(self.leases) + 1 or not self._term(lease >> 32):
             self.wrong("lease", f"lease {lease} is not the next number")
         if not self._known("unit", entry["unit"], self.units) or not self._known("shard", entry["shard"], self.shards):
             return
@@ -197,6 +199,12 @@ class Ledger:
         for case in entry["named"] + ([] if entry["alone"] is None else [entry["alone"]]):
             self._known("case", case, self.units[entry["unit"]].cases)
         self.leases[lease] = Lease(entry)
+
+    def _term(self, term):
+        """Whether this may be the upper half of a number: it grows when the run is taken up again, and else stays as it is."""
+        before, recoveries = self.term
+        self.term = (term, self.recoveries)
+        return term > before if self.recoveries > recoveries else term == before
 
     def _live(self, lease, what):
         if not self._known("lease", lease, self.leases):

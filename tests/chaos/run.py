@@ -53,8 +53,8 @@ class Round:
         world.cut = world.disk = world.filled = world.slept = False
         world.count = 0
         world.long = self.options.long and self.seed % 10 == 0
-        self.options.store == "postgres" and faults.with_postgres(world)
         if self.options.store == "postgres":
+            faults.with_postgres(world)
             drawn += [faults.restart_postgres] * 3
         elif self.seed % 4 == 1 and self.has("a full disk", faults.with_a_small_disk(world)):
             drawn += [faults.fill_the_disk] * 3
@@ -78,7 +78,7 @@ class Round:
         self.submit()
         for _ in range(rng.randint(3, 6)):
             fault = rng.choice(drawn)
-            world.after(rng.uniform(0.1, 5.5), lambda fault=fault: self.happen(fault))
+            world.after(rng.uniform(0.1, 4.5), lambda fault=fault: self.happen(fault))
         if world.long:
             world.after(0.5, lambda: self.happen(faults.stop_an_agent))
         self.wait()

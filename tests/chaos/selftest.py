@@ -317,7 +317,7 @@ def main():
     for function, rules in DAMAGES:
         with tempfile.TemporaryDirectory(prefix="chaos-") as place:
             copy = Path(place) / "run"
-            shutil.copytree(good, copy, ignore=shutil.ignore_patterns("tmp", "*.sock", "cache"))
+            shutil.copytree(good, copy, ignore=shutil.ignore_patterns("tmp", "cache", "out-*", "err-*"))
             damaged = Run(copy, run)
             with contextlib.closing(damaged.database):
                 function(damaged)

@@ -26,8 +26,8 @@ def noop(world, rng, scale=1.0):
     """The runner that does nothing; the words behind `run`, and the plan."""
     units, cases = rng.randint(30, 60), rng.randint(4, 16)
     fails = rng.choice((0, 0, 5, 9))
-    # Slots have five to fifteen seconds of work together.
-    sleep = int(rng.uniform(5, 15) * scale * 1e6 / (units * cases))
+    # Slots have ten to thirty seconds of work together.
+    sleep = int(rng.uniform(10, 30) * scale * 1e6 / (units * cases))
     words = ["--runner", "protocol", "--", world.options.binary, "noop-runner", "--units", str(units), "--cases", str(cases),
              "--sleep-us", str(sleep), "--fail-every", str(fails)]
     plan = {f"unit-{unit}::case-{case}": "failed" if fails and (case + 1) % fails == 0 else "passed"
@@ -39,11 +39,11 @@ def pytest(world, rng, name, scale=1.0):
     root = world.directory / f"{name}-suite"
     (root / "t").mkdir(parents=True)
     plan, fails = {}, rng.random() < 0.5
-    for file in range(rng.randint(4, 9)):
+    for file in range(rng.randint(6, 12)):
         behaves = {}
-        for test in range(rng.randint(3, 12)):
+        for test in range(rng.randint(4, 14)):
             outcome = "failed" if fails and rng.random() < 0.1 else "skipped" if rng.random() < 0.05 else "passed"
-            seconds = rng.uniform(0.4, 1.2) if rng.random() < 0.05 else rng.uniform(0, 0.15)
+            seconds = rng.uniform(0.5, 1.5) if rng.random() < 0.05 else rng.uniform(0, 0.4)
             behaves[f"n{test}"] = (round(seconds * scale, 3), outcome)
             plan[f"t/test_{file}.py::test_one[n{test}]"] = outcome
         (root / f"t/test_{file}.py").write_text(PYTEST.format(behaves=behaves))
