@@ -140,13 +140,14 @@ impl Live {
                     }
                 }
                 let units = units.into_iter();
-                let units = units
+                let units: Vec<v1::ListedUnit> = units
                     .map(|u| v1::ListedUnit {
                         unit: u.unit,
                         path: u.path,
                         size: u.size,
                     })
                     .collect();
+                self.told_units.extend_from_slice(&units);
                 fact(
                     now,
                     Body::Listed(v1::Listed {

@@ -1,7 +1,7 @@
 //! A live process of a slot: its leases, its place in the protocol, and what its events say.
 
 use super::grant::{Grant, Pace};
-use super::{CONNECT, GRACE, LONG, STOP, Wake, keys, op_line};
+use super::{CONNECT, GRACE, LONG, PIECE, STOP, Wake, keys, op_line};
 use crate::clock::{self, Alignment, now_us};
 use crate::process::{Connected, Process, Spawn};
 use crate::runner::{Carried, DeclaredCase, Op};
@@ -130,6 +130,8 @@ pub(super) struct Live {
     pub(super) ask: u64,
     /// Names of the units listed so far.
     pub(super) units: HashSet<String>,
+    /// The same as the process told it.
+    pub(super) told_units: Vec<v1::ListedUnit>,
     pub(super) bye: bool,
     pub(super) running: Option<Running>,
     pub(super) ordinal: u32,
@@ -188,6 +190,7 @@ impl Live {
             listed: false,
             ask: 0,
             units: HashSet::new(),
+            told_units: Vec::new(),
             bye: false,
             running: None,
             ordinal: 0,
@@ -199,16 +202,34 @@ impl Live {
         op_line(op, &mut self.outgoing);
     }
 
-    pub(super) fn is_listing(&self) -> bool {
-        self.listing && !self.listed
-    }
-
-    pub(super) fn list(&mut self, ask: u64) {
-        self.listing = true;
-        self.listed = false;
+    /// Asks for the listing. A process lists once: who asks again, since the coordinator was started again, is answered with what
+    /// it has told so far, in pieces, and what it still tells is for the last who asked.
+    pub(super) fn list(&mut self, kind: u32, ask: u64) -> Vec<v1::Listed> {
         self.ask = ask;
-        self.units.clear();
-        self.send(&Op::List);
+        if !std::mem::replace(&mut self.listing, true) {
+            self.send(&Op::List);
+            return Vec::new();
+        }
+        let pieces = self.told_units.chunks(PIECE);
+        let mut listed: Vec<v1::Listed> = pieces
+            .map(|units| v1::Listed {
+                units: units.to_vec(),
+                more: true,
+                kind,
+                ask,
+            })
+            .collect();
+        if self.listed {
+            match listed.last_mut() {
+                Some(last) => last.more = false,
+                None => listed.push(v1::Listed {
+                    kind,
+                    ask,
+                    ..v1::Listed::default()
+                }),
+            }
+        }
+        listed
     }
 
     pub(super) fn idle(&mut self) {

@@ -93,6 +93,8 @@ const STOP: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 /// With a deadline for tests, loading a unit may take as long as one, and at least this long.
 const LOADING: Duration = Duration::from_secs(60);
+/// A listing that is told again goes in pieces of so many units.
+const PIECE: usize = 4096;
 /// A case that runs for longer than this is shown.
 const LONG: Duration = Duration::from_millis(250);
 
@@ -304,11 +306,12 @@ impl Slot {
                     live.conclude_run(std::mem::take(&mut self.carried));
                     self.queue.pop_front();
                 }
-                // One listing after the other: what an earlier ask brings is nobody's any more.
-                Some(Item::List(..)) if live.is_listing() => break,
-                Some(&Item::List(_, ask)) => {
-                    live.list(ask);
+                Some(&Item::List(kind, ask)) => {
+                    let again = live.list(kind, ask);
                     self.queue.pop_front();
+                    for listed in again {
+                        self.fact(Body::Listed(listed), true);
+                    }
                 }
                 Some(Item::Idle) => {
                     live.idle();

@@ -3,6 +3,7 @@
 //! Rows go to the store one append at a time; what arrives meanwhile waits for the next one, so that a fast run is
 //! written in few large transactions. Effects that depend on durability wait in `gated` until their row is stored.
 
+use super::abandon::abandon;
 use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
 use super::ended::ended;
 use super::error_chain;
@@ -463,6 +464,8 @@ impl RunTask {
         };
         match failed {
             None => self.written(rows),
+            // The run is another coordinator's, and goes on there: nobody is told that it has ended.
+            Some(_) if self.seat.store.is_superseded() => return,
             Some(reason) => {
                 // Not a test's failure and never a pass; a failure that is known stays one.
                 if !matches!(last.exit_code, RED | UNBUILT) {
@@ -470,6 +473,8 @@ impl RunTask {
                     last.exit_code = 3;
                 }
                 last.message = format!("the run's record could not be written: {reason}");
+                let (store, handle) = (self.seat.store.clone(), self.seat.handle);
+                tokio::spawn(abandon(store, handle, last.message.clone()));
                 for outbox in self.outboxes.values() {
                     let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
                     // One that does not listen is cut off by the hub.

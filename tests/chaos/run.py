@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Rounds of a coordinator, agents and runs among which things go wrong at random moments, each checked by check.py.
+
+  tests/chaos/run.py --rounds 50 --seed 1 --store sqlite
+
+A line is printed for each round. One that fails keeps its directory, and the command that repeats it is printed. Faults that need rights
+which are not there are left out, and it is said once which.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import faults
+import suites
+from world import Client, World, Wrong
+
+HERE = Path(__file__).resolve().parent
+# A round without anything that lasts longer is over by then.
+ROUND = 90.0
+
+
+def submitted(client):
+    """Whether the coordinator has the run."""
+    return client.files()["events"].exists() and client.files()["events"].stat().st_size > 0
+
+
+Client.submitted = submitted
+
+
+class Round:
+    def __init__(self, options, number, skipped):
+        self.options, self.seed, self.skipped = options, options.seed + number, skipped
+        self.rng = random.Random(f"{self.seed} {options.store}")
+        # Short, since sockets are made below it.
+        directory = Path(tempfile.mkdtemp(prefix=f"ekc{self.seed}-", dir=options.directory))
+        self.world = World(directory / "w", options, self.rng, f"{self.seed}-{directory.name}")
+        self.directory, self.number = directory, number
+        self.faults, self.runs = Counter(), []
+
+    def place(self):
+        """Where the round takes place, and what can go wrong there."""
+        world, rng, drawn = self.world, self.rng, list(faults.FAULTS)
+        world.network = world.server = None
+        world.cut = world.disk = world.filled = world.slept = False
+        world.count = 0
+        world.long = self.options.long and self.seed % 10 == 0
+        if self.options.store == "postgres":
+            faults.with_postgres(world)
+            drawn += [faults.restart_postgres] * 3
+        elif self.seed % 4 == 1 and self.has("a full disk", faults.with_a_small_disk(world)):
+            drawn += [faults.fill_the_disk] * 3
+        if self.seed % 2 == 0 and self.has("a cut network", faults.with_a_network(world, self.seed)):
+            drawn += [faults.cut_the_network] * 3
+        return drawn
+
+    def has(self, what, hindered):
+        if hindered:
+            self.skipped.setdefault(what, hindered)
+        return not hindered
+
+    def play(self):
+        world, rng = self.world, self.rng
+        drawn = self.place()
+        world.start_coordinator()
+        slots = [rng.randint(1, 3) for _ in range(rng.randint(3, 4))]
+        for number, count in enumerate(slots):
+            world.start_agent(f"agent{number}", count, world.network[0] if world.network and number == 0 else None)
+        world.count = len(slots)
+        self.submit()
+        for _ in range(rng.randint(3, 6)):
+            fault = rng.choice(drawn)
+            world.after(rng.uniform(0.1, 4.5), lambda fault=fault: self.happen(fault))
+        if world.long:
+            world.after(0.5, lambda: self.happen(faults.stop_an_agent))
+        self.wait()
+        self.close()
+
+    def submit(self):
+        world, rng = self.world, self.rng
+        kinds = rng.choice((["noop"], ["pytest"], ["noop", "pytest"], ["noop", "noop"], ["pytest", "noop"]))
+        if not self.options.python:
+            kinds = ["noop"] * len(kinds)
+        for number, kind in enumerate(kinds):
+            name = f"run{number}"
+            words, plan, what = suites.noop(world, rng) if kind == "noop" else suites.pytest(world, rng, name)
+            self.runs.append(what)
+            (world.directory / f"{name}.plan").write_text(json.dumps(plan))
+            world.start_client(name, words, plan)
+
+    def happen(self, fault):
+        if any(not client.look() for client in self.world.clients) and fault(self.world, self.rng) is not False:
+            self.faults[fault.__name__] += 1
+
+    def wait(self):
+        """Until all runs have ended and everything that broke is mended."""
+        world = self.world
+        deadline = time.monotonic() + ROUND + (70 if world.long else 0)
+        while not all([client.look() for client in world.clients]) or world.later:
+            world.due()
+            if time.monotonic() > deadline:
+                waits = [client.name for client in world.clients if not client.look()]
+                raise Wrong(f"no end of {', '.join(waits) or 'the round'} in sight")
+            if not world.coordinator.lives() and not world.later:
+                raise Wrong(f"the coordinator ended with {world.coordinator.child.returncode}")
+            self.look_at_agents()
+            time.sleep(0.01)
+        self.go_on()
+
+    def look_at_agents(self):
+        for agent in self.world.agents:
+            code = agent.child.poll()
+            if code not in (None, 0, -signal.SIGKILL):
+                raise Wrong(f"{agent.name} ended with {code}")
+            if code == 0 and not getattr(agent, "told", False):
+                raise Wrong(f"{agent.name} left unasked")
+
+    def go_on(self):
+        """A run that could not be recorded is incomplete, and goes on under the next coordinator, as the ledger has it."""
+        world = self.world
+        unrecorded = [client for client in world.clients if client.code == 3 and world.filled]
+        for client in unrecorded:
+            if "could not be written" not in client.process.said():
+                raise Wrong(f"{client.name} ended with 3 and did not say why")
+        if unrecorded:
+            self.faults["runs that the full disk ended"] += len(unrecorded)
+            if world.coordinator.end(signal.SIGTERM) != 0:
+                raise Wrong("the coordinator did not end with 0")
+            world.start_coordinator()
+            for client in unrecorded:
+                client.start(watch=True)
+            self.wait()
+
+    def close(self):
+        world = self.world
+        for agent in world.agents:
+            if agent.lives():
+                agent.told = True
+                agent.signal(signal.SIGTERM)
+        for agent in world.agents:
+            code = agent.end(0)
+            if code not in (0, -signal.SIGKILL):
+                raise Wrong(f"{agent.name} was told to go and ended with {code}")
+        if world.coordinator.end(signal.SIGTERM) != 0:
+            raise Wrong(f"the coordinator was told to end and ended with {world.coordinator.child.returncode}")
+        checked = world.start("store-check", ["store", "check", "--store", world.store, "--state", str(world.state)])
+        if checked.child.wait() != 0:
+            raise Wrong(f"the store is damaged: {checked.said()}{checked.out.read_text()}")
+        for client in world.clients:
+            self.check(client)
+        left = world.dies_out(10)
+        if left:
+            raise Wrong(f"left behind: {left}")
+
+    def check(self, client):
+        world = self.world
+        files = [word for kind, path in client.files().items() for word in (f"--{kind}", path)]
+        words = [sys.executable, HERE / "check.py", "--store", world.store, "--state", world.state, "--run", client.name,
+                 "--plan", world.directory / f"{client.name}.plan", "--exit", str(client.code), *files]
+        checked = subprocess.run(words, capture_output=True, text=True)
+        if checked.returncode:
+            raise Wrong(f"{client.name} ended with {client.code}:\n{checked.stdout}{checked.stderr}")
+        if client.code not in (0, 1):
+            raise Wrong(f"{client.name} ended with {client.code}:\n{client.process.said()}")
+        self.runs.append(checked.stderr.strip().split(", ", 4)[-1])
+
+
+def one(options, number, skipped):
+    began = time.monotonic()
+    this = Round(options, number, skipped)
+    wrong = None
+    try:
+        this.play()
+    except (Wrong, OSError, KeyboardInterrupt) as error:
+        wrong = error
+    finally:
+        this.world.destroy()
+    took = time.monotonic() - began
+    said = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(this.faults.items())) or "nothing went wrong"
+    state = "FAILED" if wrong else "ok"
+    print(f"round {number + 1} (seed {this.seed}, {options.store}): {state} in {took:.1f} s; {', '.join(this.runs)}; {said}", flush=True)
+    if wrong:
+        print(f"  {type(wrong).__name__}: {wrong}")
+        print("".join(f"  {line}\n" for line in this.world.told), end="")
+        print(f"  kept: {this.world.directory}")
+        print(f"  again: {sys.argv[0]} --rounds 1 --seed {this.seed} --store {options.store}{' --long' * options.long} --verbose", flush=True)
+    elif options.keep:
+        print(f"  kept: {this.world.directory}")
+    else:
+        shutil.rmtree(this.directory, ignore_errors=True)
+    if isinstance(wrong, KeyboardInterrupt):
+        raise wrong
+    return not wrong, this.faults
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--long", action="store_true", help="in every tenth round an agent is stopped for a minute")
+    parser.add_argument("--binary", default=str(HERE.parents[1] / "target/debug/evenkeel"))
+    parser.add_argument("--python", default=sys.executable, help="a Python that has pytest; empty: no suite of pytest is run")
+    parser.add_argument("--directory", default=None, help="where rounds have their directories [default: the temporary directory]")
+    parser.add_argument("--keep", action="store_true", help="keep the directory of each round")
+    parser.add_argument("--verbose", action="store_true", help="say what happens as it happens")
+    options = parser.parse_args()
+    if options.python and subprocess.run([options.python, "-c", "import pytest"], capture_output=True).returncode:
+        print(f"{options.python} has no pytest: only the runner that does nothing takes part")
+        options.python = ""
+    good, counts, skipped = 0, Counter(), {}
+    for number in range(options.rounds):
+        told = len(skipped)
+        fine, happened = one(options, number, skipped)
+        good += fine
+        counts.update(happened)
+        for what, why in list(skipped.items())[told:]:
+            print(f"  without {what}: {why}")
+    total = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counts.items()))
+    print(f"{good} of {options.rounds} rounds are good; {total}")
+    return 0 if good == options.rounds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
