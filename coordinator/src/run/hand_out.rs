@@ -142,6 +142,21 @@ impl Run {
             return;
         }
         let running = self.record.stopped.is_none() && !self.over;
+        let kinds = self.rules.kinds_count();
+        let gets_more = (0..kinds).map(|kind| self.gets_more(kind, false));
+        let gets_more: Vec<bool> = gets_more.collect();
+        let shards = &self.shards;
+        self.waiters.retain(|&shard| shards[shard as usize].waiting);
+        // While there is more for all of them, only one that waits may be in the way of others.
+        let several_wait = self.waiters.is_empty() || self.serving() > 1;
+        if running && several_wait && gets_more.iter().all(|more| *more) {
+            for shard in self.waiters.clone() {
+                if untold(&self.shards[shard as usize]) && self.is_in_the_way(shard) {
+                    self.tell_one_idle(shard);
+                }
+            }
+            return;
+        }
         let revoking = |shard: &ShardState| shard.revoking.is_some() && !shard.gone;
         // What is taken back may also come again to the slot that gave it.
         let several = self.serving() > 1 && self.settings.script.is_none();
@@ -149,10 +164,7 @@ impl Run {
         let moving = running
             && (self.shards.iter().any(revoking)
                 || several && shards.any(|shard| self.is_movable(shard)));
-        let kinds = self.rules.kinds_count();
         let only = self.serving() == 1;
-        let gets_more = (0..kinds).map(|kind| self.gets_more(kind, false));
-        let gets_more: Vec<bool> = gets_more.collect();
         for shard in 0..self.shards.len() as u32 {
             let kind = self.shards[shard as usize].kind;
             let gets_more = if only && self.shards[shard as usize].waiting {
@@ -162,12 +174,16 @@ impl Run {
             };
             let lets_go = !running || self.is_in_the_way(shard) || !moving && !gets_more;
             if untold(&self.shards[shard as usize]) && lets_go {
-                self.shards[shard as usize].told_idle = true;
-                let slot = self.record.shards[shard as usize].slot;
-                let ends = self.shards[shard as usize].ends;
-                self.send_to_shard(shard, Command::Idle { slot, ends });
+                self.tell_one_idle(shard);
             }
         }
+    }
+
+    fn tell_one_idle(&mut self, shard: u32) {
+        self.shards[shard as usize].told_idle = true;
+        let slot = self.record.shards[shard as usize].slot;
+        let ends = self.shards[shard as usize].ends;
+        self.send_to_shard(shard, Command::Idle { slot, ends });
     }
 
     /// Whether a slot cannot end its last case before it knows what comes next, and nothing can come before it has.

@@ -322,6 +322,8 @@ pub struct Run {
     /// what the dispatcher had then.
     stir: BTreeSet<u32>,
     stir_all: bool,
+    /// Slots that cannot go on before they know what comes next, and some that could not.
+    waiters: BTreeSet<u32>,
     looked: Micros,
     seen_version: u64,
     works: Vec<Work>,
@@ -424,6 +426,7 @@ impl Run {
             works_open: 0,
             stir: BTreeSet::new(),
             stir_all: true,
+            waiters: BTreeSet::new(),
             looked: Micros::ZERO,
             seen_version: 0,
             works: Vec::new(),
