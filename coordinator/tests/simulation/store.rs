@@ -110,7 +110,8 @@ impl World {
         );
         if worst && self.ambushes > 0 && self.random.u32(0..4) == 0 {
             self.ambushes -= 1;
-            let at = self.now + self.random.u64(0..100_000);
+            let late = if self.random.bool() { 5_000 } else { 100_000 };
+            let at = self.now + self.random.u64(0..late);
             self.schedule(at, Happening::Crash(self.life));
         }
     }
