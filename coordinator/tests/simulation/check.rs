@@ -191,6 +191,10 @@ impl World {
             return;
         };
         let record = &self.ledger.record;
+        // Whoever lists a suite is going to have a process of that.
+        if !record.listed {
+            return;
+        }
         let attempt = unit.cases[case as usize].last_attempt();
         let Some(lost) = attempt.filter(|attempt| attempt.agent_lost) else {
             return;
