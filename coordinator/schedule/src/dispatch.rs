@@ -49,6 +49,9 @@ const RESERVE: Micros = Micros::from_millis(50);
 const WORTH_TAKING: Micros = Micros::from_millis(20);
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
+/// With more units than this waiting, and this many for each slot, the target is the even share of them.
+const MANY: usize = 5000;
+const FINE: usize = 8;
 /// With more than a thousand units waiting, a plan is kept for this long for each thousand of them.
 const PLANNING: Micros = Micros::from_millis(2);
 /// A slot's share that is shorter than so many starts of a bundle is run in one.
@@ -767,7 +770,17 @@ impl Dispatcher {
         // What waits for one lock cannot be shared.
         let chains = self.queues.iter().flat_map(|queue| &queue.needs.locks);
         let chain = chains.map(|&lock| self.chain(lock)).max();
-        let target = plan(&weights, &free).makespan.max(latest);
+        let target = if weights.len() > MANY.max(FINE * free.len()) {
+            // With so many for each slot a plan comes to the even share, and costs a slot that asks meanwhile what it takes.
+            let held: Micros = free.iter().map(|free| *free - now).sum();
+            let all = held + weights.iter().copied().sum();
+            let even = now + Micros(all.0 / free.len().max(1) as u64);
+            let longest = weights.iter().copied().max().unwrap_or_default();
+            let first = free.iter().copied().min().unwrap_or(now);
+            even.max(first + longest).max(latest)
+        } else {
+            plan(&weights, &free).makespan.max(latest)
+        };
         let target = target.max(now + chain.unwrap_or_default());
         self.target = Some(target);
         self.last_target = target;
