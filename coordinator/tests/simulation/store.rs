@@ -66,7 +66,10 @@ impl World {
                         self.send_down(session, Down::Command(command));
                     }
                 }
-                Effect::Close => self.store.closing = true,
+                Effect::Close => {
+                    self.check_quiet_slots();
+                    self.store.closing = true;
+                }
                 // Nobody here tells what cannot be.
                 Effect::Cut { agent, reason } => {
                     panic!("agent {} is cut off: {reason}", agent.0);
