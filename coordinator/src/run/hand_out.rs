@@ -213,6 +213,16 @@ impl Run {
         serves && self.is_reachable(shard) && self.dispatcher.is_free(shard)
     }
 
+    /// Whether it is one to move work of this kind to: it can be set up for that.
+    pub(super) fn could_take_of(&self, shard: u32, kind: u32) -> bool {
+        let unable = &self.shards[shard as usize].unable;
+        let able = self
+            .rules
+            .suite_of(kind)
+            .is_none_or(|suite| !unable.contains(&suite));
+        able && self.could_take(shard)
+    }
+
     /// Whether something that this slot holds may still move to another.
     fn is_movable(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
@@ -436,13 +446,14 @@ impl Run {
         };
         let Work { unit, part, .. } = &self.works[work as usize];
         let kind = self.units[*unit as usize].needs.kind;
-        let mut shards = 0..self.shards.len() as u32;
-        let at_hand =
-            shards.any(|shard| self.could_take(shard) && self.dispatcher.is_of(shard, kind));
-        let taken = at_hand || {
-            let expected = self.weight(work).expected;
-            self.dispatcher.is_worth_turning(kind, expected)
-        };
+        let shards = 0..self.shards.len() as u32;
+        let mut takers = shards.filter(|&shard| self.could_take_of(shard, kind));
+        let mut any = takers.clone();
+        let taken = takers.any(|shard| self.dispatcher.is_of(shard, kind))
+            || any.next().is_some() && {
+                let expected = self.weight(work).expected;
+                self.dispatcher.is_worth_turning(kind, expected)
+            };
         if matches!(part, Part::Alone(_)) || self.suite_of(*unit).bundles || !taken {
             return;
         }

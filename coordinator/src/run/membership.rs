@@ -56,14 +56,23 @@ impl Run {
             }
             return;
         }
-        self.without_agents = None;
+        let lonely = self.without_agents.take();
         let known = self.by_id.get(&id).copied();
         let known = known.filter(|&agent| !self.agents[agent as usize].gone);
         let agent = known.unwrap_or(self.agents.len() as u32);
         if known.is_none() {
             let offset = now.0 as i64 - joined.clock.0 as i64;
             let opening = u64::from(self.record.term) << 32 | u64::from(agent + 1);
-            self.agents.push(AgentState::new(id, opening, 0, offset));
+            let mut state = AgentState::new(id, opening, 0, offset);
+            // It is judged by what it did before it was lost.
+            let mut before = self.agents.iter().zip(&self.record.agents).rev();
+            if let Some((before, _)) =
+                before.find(|(_, on_record)| on_record.incarnation == joined.incarnation)
+            {
+                state.failures = before.failures;
+                (state.passed, state.set_aside) = (before.passed, before.set_aside);
+            }
+            self.agents.push(state);
             self.by_id.insert(id, agent);
             self.append(Body::AgentJoined(l::AgentJoined {
                 agent,
@@ -76,6 +85,14 @@ impl Run {
         self.lose_others(now, agent, &incarnation);
         let mut slots = joined.slots;
         self.seated.extend(slots.iter().map(|slot| (agent, *slot)));
+        if self.agents[agent as usize].set_aside {
+            // Whoever gave them did not know yet.
+            for slot in slots {
+                self.give_back(agent, slot);
+            }
+            self.without_agents = lonely;
+            return;
+        }
         if self.settings.script.is_some() {
             slots.truncate(1);
         }
@@ -235,7 +252,9 @@ impl Run {
         state.offset = now.0 as i64 - back.clock.0 as i64;
         let sequence = state.sequence;
         self.by_id.insert(back.agent, agent);
-        self.without_agents = None;
+        if !self.agents[agent as usize].set_aside {
+            self.without_agents = None;
+        }
         self.lose_others(now, agent, &back.incarnation);
         // Whoever took the agent in counts as the run's what it has, and nothing else.
         self.seated.retain(|(holder, _)| *holder != agent);
@@ -393,7 +412,11 @@ impl Run {
 
     /// A run that nobody is left for waits for somebody, for a while.
     fn look_for_agents(&mut self, now: Micros) {
-        if self.agents.iter().any(|agent| !agent.gone) {
+        if self
+            .agents
+            .iter()
+            .any(|agent| !agent.gone && !agent.set_aside)
+        {
             return;
         }
         if self.settings.closed_shop || self.record.stopped.is_some() {

@@ -38,6 +38,7 @@ impl Run {
         }
         run.recover_units();
         run.recover_shards();
+        run.recover_judgement();
         run.recover_works(now);
         run.totals = run.record.totals();
         if let Some(stopped) = run.record.stopped.clone() {
@@ -229,6 +230,26 @@ impl Run {
                 }
             }
             self.shards.push(state);
+        }
+    }
+
+    /// How tests went on each agent: a machine on which everything fails is not given as many once more.
+    fn recover_judgement(&mut self) {
+        let record = &self.record;
+        for attempt in (record.units.iter())
+            .flat_map(|unit| &unit.cases)
+            .flat_map(|case| case.attempts())
+        {
+            let Some(lease) = record.lease_at(attempt.lease) else {
+                continue;
+            };
+            let agent = record.shards[lease.shard as usize].agent;
+            let state = &mut self.agents[agent as usize];
+            match attempt.outcome {
+                Outcome::Passed => state.passed = true,
+                Outcome::Failed | Outcome::Error => state.failures += 1,
+                Outcome::Skipped | Outcome::Killed => {}
+            }
         }
     }
 

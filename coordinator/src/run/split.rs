@@ -224,7 +224,7 @@ impl Run {
     /// Whether a slot that has this kind of process has nothing to do.
     fn has_taker(&self, kind: u32) -> bool {
         let mut shards = 0..self.shards.len() as u32;
-        shards.any(|shard| self.could_take(shard) && self.dispatcher.is_of(shard, kind))
+        shards.any(|shard| self.could_take_of(shard, kind) && self.dispatcher.is_of(shard, kind))
     }
 
     pub(super) fn serving(&self) -> u32 {

@@ -459,6 +459,11 @@ impl World {
 }
 
 impl Hold {
+    /// Whether what it tells goes to this session at once.
+    pub fn is_heard_over(&self, session: usize) -> bool {
+        self.way == Some(session) && !self.over
+    }
+
     /// The slot of this number that the coordinator talks to.
     pub fn slot(&self, number: u32) -> Option<u64> {
         let mut slots = self.slots.iter();

@@ -142,6 +142,17 @@ impl World {
         let Some(lease) = record.lease(command.lease).filter(|lease| lease.is_live()) else {
             return;
         };
+        let owner = record.shards[lease.shard as usize].agent as usize;
+        let name = &record.agents[owner].name;
+        let machine = self.machines.iter().find(|own| own.name == *name);
+        // One that comes again under a coordinator or as an incarnation that has not seen it may show what it can do once more.
+        let same = self.crashes == 0 && machine.is_some_and(|own| own.boot == 1);
+        let aside = format!("agent {name} is set aside");
+        let noted = record
+            .notes
+            .iter()
+            .any(|note| note.text.starts_with(&aside));
+        assert!(!(same && noted), "{aside} and given more");
         let unable = &record.shards[lease.shard as usize].unable;
         assert!(
             !unable.contains(&suite),
@@ -191,6 +202,10 @@ impl World {
             return;
         };
         let record = &self.ledger.record;
+        // Whoever lists a suite is going to have a process of that.
+        if !record.listed {
+            return;
+        }
         let attempt = unit.cases[case as usize].last_attempt();
         let Some(lost) = attempt.filter(|attempt| attempt.agent_lost) else {
             return;
@@ -248,6 +263,26 @@ impl World {
                 unit.cases[case as usize].id,
                 name(lost.shard),
                 agent.0
+            );
+        }
+    }
+
+    /// A run is about to be over: who has heard everything, and has nothing more to tell, holds nothing that the run knows not of.
+    pub fn check_quiet_slots(&self) {
+        let stopped = self.ledger.record.stopped.is_some() || !self.unable.is_empty();
+        for machine in self.machines.iter().filter(|_| !stopped) {
+            let (Some(hold), Some(session)) = (&machine.hold, machine.session) else {
+                continue;
+            };
+            let quiet = hold.is_heard_over(session) && self.is_quiet(session);
+            if !quiet || machine.frozen.is_some() {
+                continue;
+            }
+            let held: Vec<u64> = hold.slots.iter().flat_map(|slot| slot.holds()).collect();
+            assert!(
+                held.is_empty(),
+                "{} still holds {held:?}",
+                machine.incarnation()
             );
         }
     }

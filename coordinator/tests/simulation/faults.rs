@@ -36,6 +36,8 @@ pub struct Mix {
     pub sick: bool,
     /// Cases that take seconds.
     pub slow: bool,
+    /// Cases that take next to nothing: much happens before a row is durable.
+    pub quick: bool,
     /// The store takes its time for each row.
     pub slow_store: bool,
     /// How often the coordinator may be killed at moments that it would like least.
@@ -51,6 +53,7 @@ impl Mix {
             lies: random.u32(0..6) == 0,
             slow: random.u32(0..4) == 0,
             slow_store: random.u32(0..6) == 0,
+            quick: random.u32(0..5) == 0,
             ..Mix::default()
         };
         // Some worlds are quiet: what goes wrong there is nobody's fault but the run's.

@@ -173,7 +173,7 @@ fn case(random: &mut fastrand::Rng, mix: &Mix, poison: bool) -> (Behaviour, u64)
     let duration = if slow {
         random.u64(1_000_000..9_000_000)
     } else {
-        random.u64(10..400_000)
+        random.u64(10..if mix.quick { 4_000 } else { 400_000 })
     };
     (behaviour, duration)
 }

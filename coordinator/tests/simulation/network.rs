@@ -262,6 +262,13 @@ impl World {
         self.speaks_again(session);
     }
 
+    /// Whether a session is whole, and nothing is on its way in it.
+    pub fn is_quiet(&self, session: usize) -> bool {
+        let own = &self.sessions[session];
+        let whole = own.open && own.life == self.life && !own.up.shut && !own.down.shut;
+        whole && own.up.waiting.is_empty() && own.down.waiting.is_empty()
+    }
+
     pub fn falls_silent(&mut self, session: usize) {
         let now = self.now;
         let own = &mut self.sessions[session];

@@ -96,6 +96,16 @@ impl Slot {
         }
     }
 
+    /// Leases that it has, at work and waiting.
+    pub fn holds(&self) -> impl Iterator<Item = u64> + '_ {
+        let queued = self.queue.iter().filter_map(|item| match item {
+            Item::Lease(lease) => Some(lease.lease),
+            _ => None,
+        });
+        let running = self.running.iter().map(|running| running.lease);
+        running.chain(queued)
+    }
+
     fn finishes(&self) -> bool {
         self.queue
             .iter()

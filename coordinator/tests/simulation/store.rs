@@ -66,7 +66,10 @@ impl World {
                         self.send_down(session, Down::Command(command));
                     }
                 }
-                Effect::Close => self.store.closing = true,
+                Effect::Close => {
+                    self.check_quiet_slots();
+                    self.store.closing = true;
+                }
                 // Nobody here tells what cannot be.
                 Effect::Cut { agent, reason } => {
                     panic!("agent {} is cut off: {reason}", agent.0);
@@ -110,7 +113,8 @@ impl World {
         );
         if worst && self.ambushes > 0 && self.random.u32(0..4) == 0 {
             self.ambushes -= 1;
-            let at = self.now + self.random.u64(0..100_000);
+            let late = if self.random.bool() { 5_000 } else { 100_000 };
+            let at = self.now + self.random.u64(0..late);
             self.schedule(at, Happening::Crash(self.life));
         }
     }
