@@ -1,7 +1,6 @@
 //! The end of a run on which the framework has a word to say: processes are brought to their end and heard before the
 //! verdict, and one more process concludes what concerns all of them (the coverage of the whole, for example).
 
-use super::planted::{Fault, is_planted};
 use super::{Awaited, Command, EndCause, Level, Micros, Phase, ProcessEnded, Run};
 use evenkeel_proto::{ledger as l, suite::Suite};
 use l::Warned;
@@ -34,7 +33,7 @@ impl Run {
             return;
         }
         // A process that is concluded runs nothing more: what it has run must not be forgotten in a crash.
-        if !self.settled && !is_planted(Fault::EarlyConclusion) {
+        if !self.settled {
             if !std::mem::replace(&mut self.settling, true) {
                 self.await_stored(now, Awaited::Conclusion);
             }

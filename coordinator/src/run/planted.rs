@@ -20,8 +20,6 @@ pub enum Fault {
     Undecided,
     /// What the rest of a unit has is put up once more after a recovery.
     TwiceRecovered,
-    /// Processes are told that nothing more comes before all that they ran is durable.
-    EarlyConclusion,
 }
 
 #[cfg(feature = "planted")]

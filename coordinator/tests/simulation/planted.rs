@@ -29,7 +29,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 15] = [
     Fault::AcknowledgedBeforeStored,
     Fault::ForgottenWhenHeard,
     Fault::TakenNotRecorded,
@@ -45,7 +45,6 @@ pub const FAULTS: [Fault; 16] = [
     Fault::In(Core::EndlessLosses),
     Fault::In(Core::Undecided),
     Fault::In(Core::TwiceRecovered),
-    Fault::In(Core::EarlyConclusion),
 ];
 
 /// From now on runs of this thread have the fault, if it is one of the core's.
