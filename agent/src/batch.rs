@@ -45,7 +45,8 @@ impl Stream {
 
 /// What the session says of the way to the coordinator.
 pub(crate) enum Way {
-    /// Facts go to this stream; what is kept above the sequence goes again, first.
+    /// Facts go to this stream; what is kept above the sequence goes again, first. What is not above it has been heard and
+    /// may be forgotten in a crash: it is kept until it is stored.
     Open { stream: Stream, above: u64 },
     /// The coordinator has stored everything up to here.
     Stored(u64),
@@ -160,12 +161,14 @@ impl Forward {
     async fn way(&mut self, way: Way) {
         match way {
             Way::Open { stream, above } => {
-                self.kept.forget(above);
                 self.stream = Some(stream);
                 let again: Vec<v1::FactBatch> = self
                     .kept
                     .batches
                     .iter()
+                    .filter(|(_, batch)| {
+                        batch.first_sequence + batch.facts.len() as u64 > above + 1
+                    })
                     .map(|(_, batch)| batch.clone())
                     .collect();
                 for batch in again {

@@ -62,6 +62,10 @@ fn guard(socket: OsString, command: &[OsString]) -> i32 {
     loop {
         if let Some(status) = reap(child) {
             kill_descendants();
+            // A child that ends by itself because its agent is gone may be seen before that is.
+            if look() == Word::Gone {
+                remove_sockets(Path::new(&socket));
+            }
             return status;
         }
         let word = listen(&mask);
@@ -118,13 +122,26 @@ enum Word {
 
 /// Waits until a child ends or the agent says something.
 fn listen(mask: &libc::sigset_t) -> Word {
+    hear(std::ptr::null(), mask)
+}
+
+/// What the agent has said by now.
+fn look() -> Word {
+    let now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    hear(&now, std::ptr::null())
+}
+
+fn hear(timeout: *const libc::timespec, mask: *const libc::sigset_t) -> Word {
     let mut input = libc::pollfd {
         fd: 0,
         events: libc::POLLIN,
         revents: 0,
     };
-    // SAFETY: `input` and `mask` outlive the call.
-    let ready = unsafe { libc::ppoll(&mut input, 1, std::ptr::null(), mask) };
+    // SAFETY: `input` is a local, and what the others point to outlives the call.
+    let ready = unsafe { libc::ppoll(&mut input, 1, timeout, mask) };
     if ready <= 0 {
         return Word::None;
     }

@@ -113,6 +113,9 @@ pub struct Agent {
     /// What is to be opened as soon as what it had before of the same run has been closed.
     reopened: Vec<v1::OpenRun>,
     leaving: bool,
+    /// What still runs then is broken off, once.
+    drain_by: Option<tokio::time::Instant>,
+    drained: bool,
     /// It has been given something to do.
     served: bool,
     dismissed: Option<v1::Dismiss>,
@@ -156,6 +159,8 @@ impl Agent {
             closures,
             reopened: Vec::new(),
             leaving: false,
+            drain_by: None,
+            drained: false,
             served: false,
             dismissed: None,
         })
@@ -206,7 +211,10 @@ impl Agent {
         }
         let every = Duration::from_millis(welcome.heartbeat_ms.into());
         let beats = Beats(tokio::spawn(heartbeats(stream.clone(), every)));
-        let mut drained = None;
+        if self.drain_by.is_some() {
+            // It was told to go before the session was cut.
+            stream.send(Out::Leaving(v1::Leaving {})).await;
+        }
         let wait = self.config.run.as_ref().map(|run| run.wait);
         let unneeded = wait
             .filter(|_| !self.served)
@@ -231,7 +239,7 @@ impl Agent {
                 }
                 () = told(&mut shutdown), if !self.leaving => {
                     self.leaving = true;
-                    drained = Some(tokio::time::Instant::now() + self.config.drain);
+                    self.drain_by = Some(tokio::time::Instant::now() + self.config.drain);
                     stream.send(Out::Leaving(v1::Leaving {})).await;
                     if welcome.version < 2 {
                         self.close_all(true).await;
@@ -248,8 +256,8 @@ impl Agent {
                     self.served = true;
                     continue;
                 }
-                () = sleep_until(drained) => {
-                    drained = None;
+                () = sleep_until(self.drain_by.filter(|_| !self.drained)) => {
+                    self.drained = true;
                     self.close_all(true).await;
                     continue;
                 }

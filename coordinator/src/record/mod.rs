@@ -132,7 +132,7 @@ pub struct Record {
     pub units: Vec<Unit>,
     /// In the order in which they were given; see [`Record::lease`].
     pub leases: Vec<Lease>,
-    /// How often the run has been recovered.
+    /// Of the coordinator that recovered the run last, 0 before: grows each time.
     pub term: u32,
     pub planned: Option<l::Planned>,
     pub listed: bool,
@@ -304,7 +304,10 @@ impl Record {
                 shard.unable.push(unable.suite);
                 shard.ends += 1;
             }
-            Body::Recovered(_) => self.term += 1,
+            // A coordinator that was killed before this row was durable has given leases all the same: its epoch is not used again.
+            Body::Recovered(recovered) => {
+                self.term = (self.term + 1).max(recovered.epoch as u32);
+            }
             Body::Carried(carried) => self.carried.push(carried.clone()),
             Body::ProcessStarted(started) => {
                 self.check_suite(started.suite)?;

@@ -1,7 +1,8 @@
 //! The end of a run on which the framework has a word to say: processes are brought to their end and heard before the
 //! verdict, and one more process concludes what concerns all of them (the coverage of the whole, for example).
 
-use super::{Command, EndCause, Level, Micros, Phase, ProcessEnded, Run};
+use super::planted::{Fault, is_planted};
+use super::{Command, Effect, EndCause, Level, Micros, Phase, ProcessEnded, Run};
 use evenkeel_proto::{ledger as l, suite::Suite};
 use l::Warned;
 use l::entry::Body;
@@ -32,6 +33,14 @@ impl Run {
             self.close(now);
             return;
         }
+        // A process that is concluded runs nothing more: what it has run must not be forgotten in a crash.
+        if !self.settled && !is_planted(Fault::EarlyConclusion) {
+            if !std::mem::replace(&mut self.settling, true) {
+                self.flush_entries(now);
+                self.effects.push(Effect::CallWhenStored);
+            }
+            return;
+        }
         self.phase = Phase::Concluding;
         for shard in 0..self.shards.len() as u32 {
             let state = &mut self.shards[shard as usize];
@@ -59,7 +68,8 @@ impl Run {
         };
         self.suites[suite].finished = true;
         let mut shards = (0..).zip(&self.shards);
-        let able = shards.find(|(shard, state)| !state.gone && self.is_reachable(*shard));
+        let able = shards
+            .find(|(shard, state)| !state.gone && !state.leaving && self.is_reachable(*shard));
         let Some(shard) = able.map(|(shard, _)| shard) else {
             self.unconcluded = true;
             self.note(

@@ -306,7 +306,8 @@ pub enum Effect {
         agent: AgentId,
         reason: String,
     },
-    /// A slot is not the run's any more. `unfit`: the run does not want it, or another one of its agent, again.
+    /// Once everything appended before is durable, a slot is not the run's any more. Sooner, a crash could have it opened
+    /// twice, and what the first says at its end would be taken for the second's. `unfit`: the run does not want it, or another one of its agent, again.
     Free {
         agent: AgentId,
         slot: u32,
@@ -388,7 +389,7 @@ pub enum Command {
         slot: u32,
         abort: bool,
     },
-    /// What the agent told is taken in up to here; the rest is to be told again. Of each slot the leases that stand.
+    /// What the agent told is taken in up to here, which may not be durable yet; the rest is to be told again. Of each slot the leases that stand.
     Resume {
         sequence: u64,
         slots: Vec<(u32, Vec<u64>)>,

@@ -81,6 +81,13 @@ impl Run {
             let suite = &self.suites[suite as usize];
             if suite.bundles {
                 let works = self.dispatcher.bundle(shard, now, suite.startup);
+                let (avoided, works): (Vec<u32>, Vec<u32>) = works
+                    .into_iter()
+                    .partition(|&work| self.avoids(work, shard));
+                for work in avoided {
+                    self.dispatcher.finished(shard, work, Micros::ZERO);
+                    self.work_again(work);
+                }
                 // What wants a process of its own goes behind the bundle.
                 let is_alone =
                     |work: &u32| matches!(self.works[*work as usize].part, Part::Alone(_));
@@ -143,10 +150,16 @@ impl Run {
             && (self.shards.iter().any(revoking)
                 || several && shards.any(|shard| self.is_movable(shard)));
         let kinds = self.rules.kinds_count();
-        let gets_more: Vec<bool> = (0..kinds).map(|kind| self.gets_more(kind)).collect();
+        let only = self.serving() == 1;
+        let gets_more = (0..kinds).map(|kind| self.gets_more(kind, false));
+        let gets_more: Vec<bool> = gets_more.collect();
         for shard in 0..self.shards.len() as u32 {
             let kind = self.shards[shard as usize].kind;
-            let gets_more = gets_more.get(kind as usize).is_some_and(|more| *more);
+            let gets_more = if only && self.shards[shard as usize].waiting {
+                self.gets_more(kind, true)
+            } else {
+                gets_more.get(kind as usize).is_some_and(|more| *more)
+            };
             let lets_go = !running || self.is_in_the_way(shard) || !moving && !gets_more;
             if untold(&self.shards[shard as usize]) && lets_go {
                 self.shards[shard as usize].told_idle = true;
@@ -165,12 +178,15 @@ impl Run {
     }
 
     /// Whether a process of this kind may be needed for something that waits, or that is not known yet.
-    fn gets_more(&self, kind: u32) -> bool {
+    /// `waits`: the only slot there is cannot go on before it knows.
+    fn gets_more(&self, kind: u32, waits: bool) -> bool {
         let suite = self
             .rules
             .suite_of(kind)
             .map(|suite| &self.suites[suite as usize]);
-        let known = suite.is_some_and(|suite| suite.listed) && self.unstored.is_empty();
+        // One that is alone lists when it has ended what it holds, and must not wait for that.
+        let known = suite.is_some_and(|suite| suite.listed || waits && suite.lister.is_none())
+            && self.unstored.is_empty();
         !known || self.dispatcher.is_waiting_for(kind)
     }
 
@@ -269,6 +285,9 @@ impl Run {
         // What has no process gets a new one anyway.
         let has_process = !std::mem::take(&mut state.empty);
         let fresh = has_process && (alone.is_some() || state.told_idle);
+        if state.told_idle {
+            state.fresh = Some(lease);
+        }
         let ends = state.ends;
         let command = LeaseCommand {
             slot,

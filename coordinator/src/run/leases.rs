@@ -1,6 +1,7 @@
 //! Leases: what happens when they end in one of their five ways.
 
 use super::facts::Times;
+use super::planted::{Fault, is_planted};
 use super::{
     BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run,
     RunningCase, Work,
@@ -38,8 +39,11 @@ impl Run {
         self.shards[shard as usize]
             .leases
             .retain(|(number, _)| *number != lease);
+        let lost = ended.reason == Reason::Lost as i32;
         self.append(Body::LeaseEnded(ended));
-        self.unlock(shard, lease);
+        if !(lost && is_planted(Fault::LeakedLock)) {
+            self.unlock(shard, lease);
+        }
     }
 
     pub(super) fn work_done(&mut self, work: u32) {
@@ -197,6 +201,9 @@ impl Run {
             return;
         };
         if all {
+            // Where it never arrived, the process is the one that it was to take the place of.
+            let state = &mut self.shards[shard as usize];
+            state.told_idle |= state.fresh == Some(lease);
             self.end_lease(shard, lease, Reason::Returned, at);
             self.dispatcher.finished(shard, work, now);
             let unit = self.works[work as usize].unit;
@@ -383,6 +390,10 @@ impl Run {
                 setup: Micros::ZERO,
             };
             self.attempt(shard, lease, number, outcome, times, case.ordinal, text);
+            let held = self.live_work(shard, lease);
+            // One that ran alone goes up again as what its lease held.
+            let is_alone =
+                held.is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
             if again {
                 let id = self.record.units[unit as usize].cases[number as usize]
                     .id
@@ -391,6 +402,8 @@ impl Run {
                     Level::Warning,
                     &format!("{id}: {}; it runs again, once and alone", ended.explanation),
                 );
+            }
+            if again && !is_alone {
                 let work = self.works.len() as u32;
                 self.works.push(Work::new(unit, Part::Alone(number)));
                 self.open_more(unit);
@@ -556,7 +569,7 @@ impl Run {
         let name = self.record.agents[agent].name.clone();
         let kills = self.kills.entry((unit, number)).or_default();
         kills.agents += 1;
-        let again = kills.agents < LOSSES;
+        let again = kills.agents < LOSSES || is_planted(Fault::EndlessLosses);
         let times = Times {
             started,
             ended: now,
@@ -579,14 +592,17 @@ impl Run {
         self.agent_lost = true;
         self.attempt(shard, lease, number, outcome, times, 0, text);
         self.agent_lost = false;
-        if again {
+        let held = self.live_work(shard, lease);
+        let is_alone =
+            held.is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
+        if again && !is_alone {
             let work = self.works.len() as u32;
             let mut alone = Work::new(unit, Part::Alone(number));
             alone.avoid = Some(agent as u32);
             self.works.push(alone);
             self.open_more(unit);
             self.work_again(work);
-        } else {
+        } else if !again {
             let text = format!(
                 "{LOSSES} agents were lost while {id} ran; it is an error, and the run goes on without it"
             );
@@ -600,16 +616,27 @@ impl Run {
         let Some(lost) = self.works[work as usize].avoid else {
             return false;
         };
+        if is_planted(Fault::SameAgentAgain) {
+            return false;
+        }
         let name = &self.record.agents[lost as usize].name;
         let same = |shard: usize| {
             let agent = self.record.shards[shard].agent;
             agent == lost || self.record.agents[agent as usize].name == *name
         };
+        let unit = self.works[work as usize].unit as usize;
+        let (suite, kind) = (self.record.units[unit].suite, self.units[unit].needs.kind);
+        // One that would not start a process for it would leave it waiting for ever.
         let other = |other: usize| {
             let state = &self.shards[other];
             let serves = state.ready && !state.gone && !state.leaving;
-            serves && !same(other) && self.is_reachable(other as u32)
+            let able = !state.unable.contains(&suite);
+            let (shard, dispatcher) = (other as u32, &self.dispatcher);
+            let takes =
+                || dispatcher.is_of(shard, kind) || dispatcher.kind_for(shard) == Some(kind);
+            serves && able && !same(other) && self.is_reachable(shard) && takes()
         };
-        same(shard as usize) && (0..self.shards.len()).any(other)
+        let bound = self.holds_for(shard, unit as u32);
+        same(shard as usize) && !bound && (0..self.shards.len()).any(other)
     }
 }

@@ -66,11 +66,9 @@ impl Run {
                 let state = &self.shards[*shard as usize];
                 let kind = state.kind;
                 state.leases.is_empty() && self.dispatcher.kind_for(*shard) != Some(kind) && {
-                    let own = self
-                        .rules
-                        .suite_of(kind)
-                        .map(|suite| &self.suites[suite as usize]);
-                    own.is_none_or(|own| own.listed) && self.unstored.is_empty()
+                    let own = self.rules.suite_of(kind);
+                    let listed = |own: u32| own == suite || self.suites[own as usize].listed;
+                    own.is_none_or(listed) && self.unstored.is_empty()
                 }
             };
             let shards = shards.filter(|shard| !alone || idle(shard));

@@ -95,6 +95,26 @@ impl Run {
         }
     }
 
+    /// A lease that is not taken up again has ended: what nothing else of its slot needs is on record as let go.
+    pub(super) fn unlock_unheld(&mut self, shard: u32, unit: u32) {
+        let needs = self.units[unit as usize].needs.clone();
+        for &lock in &needs.locks {
+            if self.locks.held[lock as usize].is_none() {
+                let lock = self.rules.lock(lock).to_owned();
+                self.append(Body::Unlocked(l::Unlocked { lock, shard }));
+            }
+        }
+    }
+
+    /// Whether a slot holds what the unit needs, a lock or the run as a whole, so that nobody else could run it now.
+    pub(super) fn holds_for(&self, shard: u32, unit: u32) -> bool {
+        let needs = &self.units[unit as usize].needs;
+        let holds = |held: Option<(u32, u32)>| held.is_some_and(|(holder, _)| holder == shard);
+        let mut locks = needs.locks.iter();
+        locks.any(|&lock| holds(self.locks.held[lock as usize]))
+            || needs.exclusive && holds(self.locks.alone)
+    }
+
     /// Tells the dispatcher whether what must run alone runs, or may start.
     pub(super) fn keep_quiet(&mut self) {
         let alone = self.locks.alone.map(|(holder, _)| holder);

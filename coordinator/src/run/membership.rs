@@ -10,6 +10,9 @@ use evenkeel_proto::ledger as l;
 use l::entry::Body;
 use std::collections::BTreeMap;
 
+/// Slots that no agent has, from this one on: asked to close one, an agent says that it is closed, behind all that it has told
+/// before.
+pub(super) const FENCES: u32 = 1 << 31;
 /// So many failures on an agent on which nothing has passed yet are its own, where elsewhere tests pass.
 const SUSPICIOUS: u32 = 10;
 
@@ -23,6 +26,8 @@ impl AgentState {
             sequence,
             offset,
             unacknowledged: None,
+            fence: 0,
+            fenced: false,
             failures: 0,
             passed: false,
             set_aside: false,
@@ -38,6 +43,17 @@ impl Run {
                 agent: id,
                 command: Command::Close { abort: false },
             });
+            return;
+        }
+        if self.aborted {
+            // Agents have been told that it is over: nothing is begun any more.
+            for slot in joined.slots {
+                self.freed.push(Effect::Free {
+                    agent: id,
+                    slot,
+                    unfit: false,
+                });
+            }
             return;
         }
         self.without_agents = None;
@@ -56,10 +72,26 @@ impl Run {
                 environment_class: joined.environment_class,
             }));
         }
+        let incarnation = self.record.agents[agent as usize].incarnation.clone();
+        self.lose_others(now, agent, &incarnation);
         let mut slots = joined.slots;
+        self.seated.extend(slots.iter().map(|slot| (agent, *slot)));
         if self.settings.script.is_some() {
             slots.truncate(1);
         }
+        let (later, slots) = slots.into_iter().partition(|slot| {
+            let before = self.by_slot.get(&(agent, *slot));
+            self.agents[agent as usize].fenced
+                || before.is_some_and(|&shard| !self.shards[shard as usize].gone)
+        });
+        let later: Vec<u32> = later;
+        let later = later.into_iter().map(|slot| (agent, slot));
+        self.rejoining.extend(later);
+        self.open_shards(agent, slots);
+    }
+
+    /// Slots of an agent become shards of the run.
+    fn open_shards(&mut self, agent: u32, slots: Vec<u32>) {
         let first = self.shards.len() as u32;
         for slot in slots {
             let shard = self.shards.len() as u32;
@@ -92,7 +124,12 @@ impl Run {
             own.push((on_record.slot, shard, kind));
         }
         let slots = self.serving();
+        let concluding = self.is_concluding();
         for (agent, shards) in by_agent {
+            let opened: Vec<(u32, u32)> = shards
+                .iter()
+                .map(|&(slot, shard, _)| (slot, shard))
+                .collect();
             let command = Command::Open {
                 opening: self.agents[agent as usize].opening,
                 slots,
@@ -100,6 +137,11 @@ impl Run {
                 max_fail: Some(self.settings.max_fail).filter(|&limit| limit > 0),
             };
             self.send_to_agent(agent, command);
+            // One that comes when nothing is left to run may still have to conclude the run as a whole.
+            for (slot, shard) in opened.into_iter().filter(|_| concluding) {
+                self.shards[shard as usize].concluding = true;
+                self.send_to_agent(agent, Command::Conclude { slot });
+            }
         }
     }
 
@@ -160,8 +202,11 @@ impl Run {
         });
         let stands = known.is_some() && !self.agents[agent as usize].gone && !self.is_closed();
         if !stands {
-            if known.is_some() {
+            let own = known.map_or(u32::MAX, |_| agent);
+            self.lose_others(now, own, &back.incarnation);
+            if own == agent {
                 // What it did under leases that it has lost is evidence.
+                self.seated.retain(|(holder, _)| *holder != agent);
                 let state = &mut self.agents[agent as usize];
                 state.id = back.agent;
                 let (sequence, slots) = (state.sequence, Vec::new());
@@ -175,7 +220,11 @@ impl Run {
                 command: Command::Close { abort: true },
             });
             for slot in back.slots {
-                self.free(back.agent, slot, false);
+                self.freed.push(Effect::Free {
+                    agent: back.agent,
+                    slot,
+                    unfit: false,
+                });
             }
             return;
         }
@@ -187,15 +236,17 @@ impl Run {
         let sequence = state.sequence;
         self.by_id.insert(back.agent, agent);
         self.without_agents = None;
-        for shard in self.shards_of(agent) {
-            // The word that it is the run's got lost.
-            let slot = self.record.shards[shard as usize].slot;
-            if !back.slots.contains(&slot) {
-                self.shard_gone(now, shard, false);
-                self.free(back.agent, slot, false);
-            }
-        }
-        let own = self.shards_of(agent);
+        self.lose_others(now, agent, &back.incarnation);
+        // Whoever took the agent in counts as the run's what it has, and nothing else.
+        self.seated.retain(|(holder, _)| *holder != agent);
+        self.rejoining.retain(|(holder, _)| *holder != agent);
+        let seated = back.slots.iter().map(|slot| (agent, *slot));
+        self.seated.extend(seated);
+        let (own, missing): (Vec<u32>, Vec<u32>) =
+            self.shards_of(agent).into_iter().partition(|&shard| {
+                let slot = self.record.shards[shard as usize].slot;
+                back.slots.contains(&slot)
+            });
         let standing = |&shard: &u32| {
             let slot = self.record.shards[shard as usize].slot;
             let leases = self.shards[shard as usize].leases.iter();
@@ -203,6 +254,12 @@ impl Run {
         };
         let slots = own.iter().map(standing).collect();
         self.send_to_agent(agent, Command::Resume { sequence, slots });
+        // It keeps what is not durable yet until it hears that it is.
+        let id = self.agents[agent as usize].id;
+        self.effects.push(Effect::Ack {
+            agent: id,
+            sequence,
+        });
         let slot_of = |shard: &u32| self.record.shards[*shard as usize].slot;
         let ours: Vec<u32> = own.iter().map(slot_of).collect();
         for slot in back.slots.into_iter().filter(|slot| !ours.contains(slot)) {
@@ -212,6 +269,20 @@ impl Run {
         for shard in own {
             self.say_again(shard);
         }
+        // Either the word that it is the run's got lost, or the slot was closed and what it did is still to be told.
+        for &shard in &missing {
+            let state = &mut self.shards[shard as usize];
+            (state.leaving, state.missing) = (true, true);
+            self.dispatcher.close(shard);
+            self.miss_listing(shard);
+        }
+        // Until it has told everything, what it says of a slot may be of one that is not on record.
+        let backs = self.agents[agent as usize].fence.wrapping_add(1) & 0xffff;
+        let slot = FENCES | (self.record.term & 0x7fff) << 16 | backs;
+        let state = &mut self.agents[agent as usize];
+        (state.fence, state.fenced) = (slot, true);
+        let abort = false;
+        self.send_to_agent(agent, Command::CloseSlot { slot, abort });
         if self.aborted {
             self.send_to_agent(agent, Command::Close { abort: true });
         }
@@ -269,9 +340,30 @@ impl Run {
     }
 
     pub(super) fn agent_gone(&mut self, now: Micros, id: AgentId, reason: &str, lost: bool) {
-        let Some(&agent) = self.by_id.get(&id) else {
-            return;
-        };
+        // It may be on record twice, where a crash came between its losing the run and its being lost.
+        let same: Vec<u32> = (0..)
+            .zip(&self.agents)
+            .filter(|(_, state)| state.id == id && !state.gone)
+            .map(|(agent, _)| agent)
+            .collect();
+        for agent in same {
+            self.lose_agent(now, agent, reason, lost);
+        }
+    }
+
+    /// An agent has the run under one opening: what the same incarnation had under another, which it does not know of, is lost.
+    fn lose_others(&mut self, now: Micros, agent: u32, incarnation: &str) {
+        let others: Vec<u32> = (0..)
+            .zip(&self.record.agents)
+            .filter(|(other, on_record)| *other != agent && on_record.incarnation == incarnation)
+            .map(|(other, _)| other)
+            .collect();
+        for other in others {
+            self.lose_agent(now, other, "it came back without what it had", true);
+        }
+    }
+
+    fn lose_agent(&mut self, now: Micros, agent: u32, reason: &str, lost: bool) {
         let state = &mut self.agents[agent as usize];
         state.connected = false;
         if std::mem::replace(&mut state.gone, true) || self.is_closed() {
@@ -282,6 +374,8 @@ impl Run {
             reason: reason.to_owned(),
             lost,
         }));
+        self.seated.retain(|(holder, _)| *holder != agent);
+        self.rejoining.retain(|(holder, _)| *holder != agent);
         let name = self.record.agents[agent as usize].name.clone();
         let own = self.shards_of(agent);
         let served = !own.is_empty();
@@ -314,7 +408,7 @@ impl Run {
     }
 
     /// These slots are wanted elsewhere: what has not started is given back, and the slot is closed when what runs has ended.
-    pub(super) fn release(&mut self, id: AgentId, slots: &[u32]) {
+    pub(super) fn release(&mut self, now: Micros, id: AgentId, slots: &[u32]) {
         if self.is_closed() || self.is_concluding() {
             return;
         }
@@ -323,12 +417,19 @@ impl Run {
         };
         for slot in slots {
             if let Some(&shard) = self.by_slot.get(&(agent, *slot)) {
-                self.leave(shard);
+                self.leave(now, shard);
             }
         }
     }
 
-    fn leave(&mut self, shard: u32) {
+    fn leave(&mut self, now: Micros, shard: u32) {
+        if self.unopened.contains(&shard) {
+            // Its agent has not heard of it.
+            self.unopened.retain(|unopened| *unopened != shard);
+            self.shards[shard as usize].leaving = true;
+            self.slot_closed(now, shard);
+            return;
+        }
         let state = &mut self.shards[shard as usize];
         if state.gone || std::mem::replace(&mut state.leaving, true) {
             return;
@@ -344,27 +445,59 @@ impl Run {
         self.send_to_shard(shard, Command::CloseSlot { slot, abort });
     }
 
+    /// An agent that came back has told all that it had to tell: slots that it came without are none.
+    pub(super) fn has_told_all(&mut self, now: Micros, agent: u32, fence: u32) {
+        let state = &mut self.agents[agent as usize];
+        if state.fence != fence || !std::mem::take(&mut state.fenced) {
+            return;
+        }
+        for shard in self.shards_of(agent) {
+            if self.shards[shard as usize].missing {
+                self.slot_closed(now, shard);
+            }
+        }
+        let rejoining: Vec<u32> = (self.rejoining.iter())
+            .filter(|(holder, _)| *holder == agent)
+            .map(|(_, slot)| *slot)
+            .collect();
+        for slot in rejoining {
+            let before = self.by_slot.get(&(agent, slot));
+            if before.is_none_or(|&shard| self.shards[shard as usize].gone) {
+                self.give_back(agent, slot);
+            }
+        }
+    }
+
     /// The agent has closed a slot.
     pub(super) fn slot_closed(&mut self, now: Micros, shard: u32) {
+        // One that was asked twice says so twice: the second time it means who had the slot before.
+        let state = &self.shards[shard as usize];
+        if !(state.gone || state.leaving || state.heard || self.aborted) {
+            return;
+        }
         if !self.shards[shard as usize].gone {
             self.shard_gone(now, shard, false);
         }
         let on_record = &self.record.shards[shard as usize];
-        let (agent, slot) = (on_record.agent as usize, on_record.slot);
-        let AgentState {
-            id,
-            set_aside,
-            gone,
-            ..
-        } = self.agents[agent];
-        // What it had before it was given up was free from then on, and may be the run's again.
-        if !gone {
-            self.free(id, slot, set_aside);
-        }
+        let (agent, slot) = (on_record.agent, on_record.slot);
+        self.give_back(agent, slot);
     }
 
-    fn free(&mut self, agent: AgentId, slot: u32, unfit: bool) {
-        self.effects.push(Effect::Free { agent, slot, unfit });
+    /// A slot of an agent is not the run's any more: one that a shard had, or one of which only the agent knew.
+    pub(super) fn give_back(&mut self, agent: u32, slot: u32) {
+        // What was given too early is given again when the end of what was there before is durable.
+        if self.rejoining.contains(&(agent, slot)) && self.agents[agent as usize].fenced {
+            return;
+        }
+        self.rejoining.remove(&(agent, slot));
+        if self.seated.remove(&(agent, slot)) {
+            let AgentState { id, set_aside, .. } = self.agents[agent as usize];
+            self.freed.push(Effect::Free {
+                agent: id,
+                slot,
+                unfit: set_aside,
+            });
+        }
     }
 
     /// So many slots of an agent are wanted elsewhere: those that the run can do without most easily go.
@@ -385,7 +518,7 @@ impl Run {
             .collect();
         serving.sort_unstable();
         for (_, _, std::cmp::Reverse(shard)) in serving.into_iter().take(count as usize) {
-            self.leave(shard);
+            self.leave(now, shard);
         }
     }
 
@@ -396,6 +529,7 @@ impl Run {
             .iter()
             .filter(|shard| !shard.gone && !shard.leaving);
         match self.phase {
+            _ if self.aborted => 0,
             Phase::Listing => u32::MAX,
             Phase::Running if self.over || self.record.stopped.is_some() => serving.count() as u32,
             Phase::Running if !self.is_listed() => u32::MAX,
@@ -404,7 +538,9 @@ impl Run {
                     serving.partition(|shard| !shard.leases.is_empty());
                 let mut shards = 0..self.shards.len() as u32;
                 let divides = shards.any(|shard| self.could_give(shard));
-                let idle = if divides { idle.len() } else { 0 };
+                // Those that cannot be set up for everything may not be able to run what waits.
+                let unable = idle.iter().filter(|shard| !shard.unable.is_empty());
+                let idle = if divides { idle.len() } else { unable.count() };
                 (busy.len() + idle + self.dispatcher.waiting()) as u32
             }
             Phase::Concluding | Phase::Finishing { .. } => serving.count() as u32,
@@ -438,8 +574,9 @@ impl Run {
             "agent {name} is set aside: its first {SUSPICIOUS} tests all failed, and elsewhere tests pass"
         );
         self.note(Level::Error, &text);
+        let now = self.record.latest;
         for shard in self.shards_of(agent) {
-            self.leave(shard);
+            self.leave(now, shard);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! not on record is void; its number is never given again (see [`Record::lease`]). What only the lost process knew is asked for
 //! anew, or worked out: who lists, who was told what, how far a slot has come.
 
+use super::planted::{Fault, is_planted};
 use super::{
     AgentId, AgentState, Effect, Estimate, History, Level, Micros, Part, Phase, Place, Rules, Run,
     Settings, ShardState, Work, split,
@@ -137,6 +138,9 @@ impl Run {
             self.enrol(number, *suite, name, path);
         }
         self.put_up = units.len() as u32;
+        if !units.is_empty() || !self.record.listed_suites.is_empty() {
+            self.phase = Phase::Running;
+        }
         if units.is_empty() {
             return;
         }
@@ -184,7 +188,6 @@ impl Run {
                 }
             }
         }
-        self.phase = Phase::Running;
     }
 
     fn recover_shards(&mut self) {
@@ -196,9 +199,12 @@ impl Run {
             let gone = on_record.closed || self.agents[agent as usize].gone;
             let mut state = ShardState {
                 kind,
-                ready: up && !gone,
+                // One that could not be set up for a suite gets leases of others without a process.
+                ready: (up || !on_record.unable.is_empty()) && !gone,
+                empty: !up && !on_record.unable.is_empty(),
                 gone,
                 ends: on_record.ends,
+                heard: last.is_some() || !on_record.unable.is_empty(),
                 closing: on_record
                     .processes
                     .iter()
@@ -231,6 +237,7 @@ impl Run {
         // The work of the unit as a whole, as far as it has come.
         let mut whole: BTreeMap<u32, Option<Reason>> = BTreeMap::new();
         let mut breaks: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut voided: Vec<(u32, u32)> = Vec::new();
         let leases: Vec<(u64, u32)> = (1u32..)
             .zip(&self.record.leases)
             .map(|(number, lease)| {
@@ -257,6 +264,17 @@ impl Run {
             let lost = breaks.entry(lease.unit).or_default();
             *lost = if broken && !progress { *lost + 1 } else { 0 };
             if lease.ended.is_some() {
+                continue;
+            }
+            let twice = is_planted(Fault::TwiceRecovered);
+            if rest
+                && !twice
+                && lease.cases.is_empty()
+                && self.record.units[lease.unit as usize].declared
+            {
+                self.void(id, now);
+                voided.push((lease.shard, lease.unit));
+                whole.insert(lease.unit, Some(Reason::Lost));
                 continue;
             }
             let work = match (lease.alone, rest) {
@@ -299,10 +317,29 @@ impl Run {
                 }
             }
         }
+        for (shard, unit) in voided {
+            self.unlock_unheld(shard, unit);
+        }
         for unit in 0..self.units.len() as u32 {
             self.recover_unit(unit, whole.get(&unit).copied(), breaks.get(&unit).copied());
         }
+        for shard in 0..self.shards.len() as u32 {
+            // It may have been told that nothing more comes.
+            let state = &mut self.shards[shard as usize];
+            state.told_idle = state.ready && !state.empty && state.leases.is_empty();
+        }
         self.keep_quiet();
+    }
+
+    /// The rest of a unit of which other parts are about, given out again and not declared yet: which cases it was told to leave
+    /// out is not on record, so that it would be a guess what is its own.
+    fn void(&mut self, lease: u64, now: Micros) {
+        self.append(Body::LeaseEnded(l::LeaseEnded {
+            lease,
+            reason: Reason::Lost as i32,
+            at_us: now.0,
+            ..l::LeaseEnded::default()
+        }));
     }
 
     fn new_work(&mut self, unit: u32, part: Part) -> u32 {

@@ -4,6 +4,7 @@
 //! goes up again as named parts. So every case is in exactly one part, and the first lease, which loaded the unit without
 //! a list, has run or given back whatever was there.
 
+use super::planted::{Fault, is_planted};
 use super::{CaseKey, Micros, Part, Place, Run, Work};
 use evenkeel_schedule::{Piece, split};
 use std::collections::{BTreeSet, HashMap};
@@ -494,7 +495,9 @@ impl Run {
             Some(split) if split.keep == 0 => split.parts,
             _ => vec![(0..numbers.len() as u32).collect()],
         };
-        for part in parts {
+        let dropped = usize::from(parts.len() > 1 && is_planted(Fault::DroppedPart));
+        let put_up = parts.len() - dropped;
+        for part in parts.into_iter().take(put_up) {
             let cases = part.iter().map(|&at| numbers[at as usize]).collect();
             let work = self.works.len() as u32;
             self.works.push(Work::new(unit, Part::Named(cases)));

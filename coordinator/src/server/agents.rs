@@ -91,7 +91,8 @@ impl v1::agent_service_server::AgentService for Agents {
         let version = self.check(&hello)?;
         let token = self.token(&hello.incarnation);
         let proven = !hello.token.is_empty() && hello.token == token;
-        if !proven && !(hello.token.is_empty() && hello.held.is_empty()) {
+        let claims = !hello.token.is_empty() || !hello.held.is_empty();
+        if claims && !proven {
             return Err(Status::permission_denied(
                 "the token of this agent is not the one that its incarnation was given",
             ));

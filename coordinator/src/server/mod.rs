@@ -3,6 +3,7 @@
 //! Shape: an agent's session task turns messages into events for the run that the agent serves; the run's task steps its
 //! state machine and performs effects; one store task writes. They talk over bounded queues and share no state.
 
+mod abandon;
 mod agents;
 mod doors;
 mod ended;

@@ -3,6 +3,7 @@
 //! Rows go to the store one append at a time; what arrives meanwhile waits for the next one, so that a fast run is
 //! written in few large transactions. Effects that depend on durability wait in `gated` until their row is stored.
 
+use super::abandon::abandon;
 use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
 use super::ended::ended;
 use super::error_chain;
@@ -69,7 +70,8 @@ pub(super) struct Opened {
 enum Gated {
     Ack { agent: AgentId, sequence: u64 },
     Stored,
-    Show(Watched),
+    Show(Box<Watched>),
+    Free(Notice),
 }
 
 struct Watcher {
@@ -265,7 +267,8 @@ impl RunTask {
                     self.rows.push(batch.encode_to_vec());
                     self.appended += 1;
                     for show in shows.drain(..) {
-                        self.gated.push_back((self.appended, Gated::Show(show)));
+                        self.gated
+                            .push_back((self.appended, Gated::Show(Box::new(show))));
                     }
                 }
                 Effect::StoreText { bytes, .. } => self.texts.extend(bytes),
@@ -284,17 +287,22 @@ impl RunTask {
                     self.outboxes.remove(&agent);
                     self.seat.hub.tell(Notice::Cut { agent, reason });
                 }
-                Effect::Free { agent, slot, unfit } => self.seat.hub.tell(Notice::Free {
-                    run: self.seat.opening.number,
-                    agent,
-                    slot,
-                    unfit,
-                }),
+                Effect::Free { agent, slot, unfit } => {
+                    let free = Notice::Free {
+                        run: self.seat.opening.number,
+                        agent,
+                        slot,
+                        unfit,
+                    };
+                    self.gated.push_back((self.appended, Gated::Free(free)));
+                }
             }
         }
         for show in shows {
             self.tell_watchers(0, show);
         }
+        // What waits for nothing new goes at once.
+        self.release();
     }
 
     fn count(&mut self, batch: &evenkeel_proto::ledger::Batch) {
@@ -399,7 +407,8 @@ impl RunTask {
                     let effects = self.run.step(self.now(), Event::Stored);
                     self.perform(effects);
                 }
-                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, show),
+                Some((_, Gated::Free(free))) => self.seat.hub.tell(free),
+                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, *show),
                 None => {}
             }
         }
@@ -455,6 +464,8 @@ impl RunTask {
         };
         match failed {
             None => self.written(rows),
+            // The run is another coordinator's, and goes on there: nobody is told that it has ended.
+            Some(_) if self.seat.store.is_superseded() => return,
             Some(reason) => {
                 // Not a test's failure and never a pass; a failure that is known stays one.
                 if !matches!(last.exit_code, RED | UNBUILT) {
@@ -462,6 +473,8 @@ impl RunTask {
                     last.exit_code = 3;
                 }
                 last.message = format!("the run's record could not be written: {reason}");
+                let (store, handle) = (self.seat.store.clone(), self.seat.handle);
+                tokio::spawn(abandon(store, handle, last.message.clone()));
                 for outbox in self.outboxes.values() {
                     let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
                     // One that does not listen is cut off by the hub.

@@ -201,6 +201,11 @@ impl Store {
         self.claim.secret
     }
 
+    /// Whether another coordinator has taken the store over, as far as has been seen.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.borrow().is_some()
+    }
+
     /// Comes back once another coordinator has taken the store over: with the next write, or within a second or so.
     pub async fn superseded(&self) -> StoreError {
         if self.claim.epoch == 0 {
