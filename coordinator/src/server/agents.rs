@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use v1::agent_message::Body as In;
 use v1::coordinator_message::Body as Out;
 
@@ -177,6 +177,20 @@ enum Ending {
     Replaced,
 }
 
+/// What broke a stream: the connection, or what came over it.
+fn ending_of(status: Status) -> Ending {
+    match status.code() {
+        Code::OutOfRange
+        | Code::ResourceExhausted
+        | Code::InvalidArgument
+        | Code::Unimplemented => Ending::Refused(status),
+        Code::Internal if status.message().contains("decode") => {
+            Ending::Refused(Status::invalid_argument(status.message()))
+        }
+        _ => Ending::Cut,
+    }
+}
+
 impl Session {
     /// Carries an agent's messages to its runs until the stream ends or falls silent.
     async fn listen(
@@ -195,7 +209,8 @@ impl Session {
             };
             let message = match message {
                 Err(_) => break Ending::Silent,
-                Ok(Err(_) | Ok(None)) => break Ending::Cut,
+                Ok(Ok(None)) => break Ending::Cut,
+                Ok(Err(status)) => break ending_of(status),
                 Ok(Ok(Some(message))) => message,
             };
             heard = Instant::now();

@@ -360,6 +360,8 @@ impl Hub {
             }
             Notice::Cut { agent, reason } => {
                 if let Some(known) = self.agents.get(&agent) {
+                    metrics::agent_refused();
+                    tracing::warn!(agent = known.name, "session ended: {reason}");
                     if let Some(outbox) = &known.outbox {
                         outbox.end(Status::data_loss(reason));
                     }
