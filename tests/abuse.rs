@@ -226,7 +226,8 @@ fn hellos_are_looked_at() {
         refused(&newer, Code::FailedPrecondition, &["3 to 4", "1 to 2"]);
         let older = come(|h| (h.min_version, h.max_version) = (0, 0)).await;
         refused(&older, Code::FailedPrecondition, &["0 to 0", "1 to 2"]);
-        let wrong: [(fn(&mut v1::Hello), &str); 7] = [
+        type Spoils = fn(&mut v1::Hello);
+        let wrong: [(Spoils, &str); 7] = [
             (|h| h.slots = 0, "slots"),
             (|h| h.slots = 1_000_000, "slots"),
             (
