@@ -225,6 +225,7 @@ impl Run {
             durations_min_us: started.durations_min.0,
         }));
         let state = &mut self.shards[shard as usize];
+        state.empty = false;
         self.show_output |= started.show_output;
         state.closing |= started.closing;
         self.suites[suite as usize].finish |= started.finish;

@@ -410,7 +410,10 @@ impl Run {
 
     /// Asks for everything of a lease from this position on that has not started.
     pub(super) fn revoke(&mut self, shard: u32, lease: u64, from: u32) {
-        let generation = self.record.lease(lease).map_or(1, |lease| lease.generation) + 1;
+        // Higher than what a coordinator before this one may have asked under, of which no row is left: who was asked before
+        // does not answer again.
+        let before = self.record.lease(lease).map_or(1, |lease| lease.generation);
+        let generation = before.max((self.record.term & 0x7fff) << 16) + 1;
         self.append(Body::Revoked(l::Revoked {
             lease,
             generation,
