@@ -4,6 +4,7 @@
 //! and what the ledger holds cannot differ. It does no IO and reads no clock. Beside the record it keeps only what dies
 //! with the process: who is connected, what the dispatcher holds, what was promised to whom.
 
+mod close;
 mod conclude;
 mod event;
 mod facts;
@@ -17,8 +18,10 @@ mod overdue;
 pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
+mod progress;
 mod recovery;
 mod split;
+mod state;
 mod stop;
 
 pub use crate::rules::{Limits, PatternError, Rules};
@@ -27,13 +30,16 @@ pub use event::{
     Event, Fact, FactBody, Farewell, InFlight, LeaseCommand, Level, ProcessEnded, ProcessStarted,
     Refusal, RefusedReason, RunningCase, Show,
 };
+pub use progress::Progress;
 
-use crate::record::{Record, Totals, Verdict};
+use crate::record::{Record, Totals};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::{Dispatcher, Estimate, Micros, Needs, Sample, Weight};
+use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, Weight};
 use l::entry::Body;
-use planted::{Fault, is_planted};
 use prost::Message;
+use state::{
+    AgentState, Awaited, Kills, Part, Phase, Place, ShardState, SuiteState, UnitState, Work,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Exit codes of red runs: some test or the framework failed, or there were no tests because the build failed.
@@ -94,195 +100,6 @@ pub struct Settings {
     pub script: Option<Script>,
     /// With no more slots than this, all are looked at whenever anything happens.
     pub few: Option<u32>,
-}
-
-/// A piece for the dispatcher.
-#[derive(Clone, Debug)]
-struct Work {
-    unit: u32,
-    part: Part,
-    /// How often in a row it lost its process, with so many cases left.
-    breaks: u32,
-    left_at_break: Option<usize>,
-    /// The agent that was lost with it: it goes to another one, if there is any.
-    avoid: Option<u32>,
-}
-
-impl Work {
-    fn new(unit: u32, part: Part) -> Work {
-        Work {
-            unit,
-            part,
-            breaks: 0,
-            left_at_break: None,
-            avoid: None,
-        }
-    }
-}
-
-/// Which cases of a unit a work has.
-#[derive(Clone, Debug)]
-enum Part {
-    /// All that no other work has. The first is of this kind, so that a case nobody knew is run.
-    Rest,
-    /// These, in the unit's order.
-    Named(Vec<u32>),
-    /// This one, in a process of its own.
-    Alone(u32),
-}
-
-#[derive(Debug)]
-struct AgentState {
-    id: AgentId,
-    connected: bool,
-    gone: bool,
-    /// Under which it tells what it tells, by how often the run had been recovered when it joined.
-    opening: u64,
-    /// The highest sequence that was taken in.
-    sequence: u64,
-    /// Run clock minus agent clock, the smallest seen: the message with the shortest way knows best.
-    offset: i64,
-    /// What may be acknowledged when a listing that is only in memory is on record.
-    unacknowledged: Option<u64>,
-    /// The last sign that it was asked for when it came back, and whether that is still to come.
-    fence: u32,
-    fenced: bool,
-    /// Failures before anything passed on it.
-    failures: u32,
-    passed: bool,
-    /// Everything failed on it at once: it gets nothing more.
-    set_aside: bool,
-}
-
-/// What is known of one of the run's suites while it goes on.
-#[derive(Debug, Default)]
-struct SuiteState {
-    /// The shard that lists it, and the ask that it answers.
-    lister: Option<u32>,
-    ask: u64,
-    /// What has been listed and is not on record yet, and whether that is all.
-    listing: Vec<l::Unit>,
-    listed: bool,
-    /// All of it is on record.
-    recorded: bool,
-    failed_listings: u32,
-    /// Its processes run several units at once, and are given them together.
-    bundles: bool,
-    /// Its processes divide no unit.
-    undivided: bool,
-    /// What the start of such a bundle costs, as far as is known.
-    startup: Micros,
-    /// Somebody must conclude the run as a whole for it, and somebody has been asked to.
-    finish: bool,
-    finished: bool,
-    /// Nothing more of it is run: it could not be built.
-    over: bool,
-}
-
-#[derive(Debug, Default)]
-struct ShardState {
-    /// The kind of process that it has or is going to have next.
-    kind: u32,
-    /// Its process is up; it may get leases.
-    ready: bool,
-    /// It will run nothing more in this run.
-    gone: bool,
-    /// It is to be somebody else's as soon as it has ended what it runs.
-    leaving: bool,
-    /// Its agent has come back without it. What it did before is still to be told.
-    missing: bool,
-    /// A process of it has been heard of.
-    heard: bool,
-    /// Suites that it could not be set up for.
-    unable: BTreeSet<u32>,
-    /// It has no process and starts none before it gets a lease.
-    empty: bool,
-    told_idle: bool,
-    /// The last lease that was to begin a new process because the one before had let go of what its tests share.
-    fresh: Option<u64>,
-    failed_spawns: u32,
-    /// Unplanned ends of its processes.
-    ends: u32,
-    /// The lease that it was asked to give back.
-    revoking: Option<u64>,
-    /// A lease that gave nothing back when asked, and how many of its cases had ended then.
-    stuck: Option<(u64, u32)>,
-    /// Live leases in the order in which they were given, with their work.
-    leases: VecDeque<(u64, u32)>,
-    /// For display: the unit at work since then, and its case if that has been running for long.
-    unit: Option<(String, Micros)>,
-    long_case: Option<(String, Micros)>,
-    waiting: bool,
-    place: Place,
-    /// Its process is asked to come to its end, and the verdict waits for what it says.
-    concluding: bool,
-    closing: bool,
-}
-
-/// How far a shard has come in the lease that it has at work.
-#[derive(Debug, Default)]
-struct Place {
-    /// When all its cases had been declared, and when the first of them had ended.
-    declared: Option<Micros>,
-    first: Option<Micros>,
-    /// What it took to load the unit and to set up what its cases share, as far as that has been done.
-    setup: Micros,
-    /// How many cases have ended.
-    done: u32,
-    /// When the last one ended.
-    since: Micros,
-}
-
-#[derive(Clone, Debug, Default)]
-struct UnitState {
-    /// Its work of the kind `Rest`.
-    work: u32,
-    /// Works that are waiting or leased.
-    open: u32,
-    /// What each of its cases should take, by number; empty where no history tells.
-    times: Vec<Micros>,
-    /// What a case of it took on average in this run.
-    usual: Option<Micros>,
-    /// Before one has ended: what the first has taken by now, where the history knows nothing.
-    assumed: Micros,
-    /// What loading it took, the longest seen in this run.
-    setup: Micros,
-    needs: Needs,
-    limits: Limits,
-}
-
-/// How often a case was at work when its process was killed from outside, and when its agent was lost.
-#[derive(Clone, Copy, Debug, Default)]
-struct Kills {
-    processes: u32,
-    agents: u32,
-}
-
-/// What follows when the rows up to a certain one are durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaited {
-    /// A part of the listing may be leased.
-    Listing,
-    /// Processes may be told that nothing more comes.
-    Conclusion,
-    /// An agent that came back, and has given this sign that it has told everything, may be given slots.
-    Return { agent: u32, fence: u32 },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No unit is known yet that could be run.
-    Listing,
-    Running,
-    /// Nothing is left to run; the processes come to their end.
-    Concluding,
-    /// This shard's process concludes the run as a whole for a suite; one suite after the other.
-    Finishing {
-        shard: u32,
-        suite: u32,
-        ask: u64,
-    },
-    Closed,
 }
 
 /// See the module's documentation.
@@ -692,111 +509,6 @@ impl Run {
         }
     }
 
-    /// Every work is done: whatever still has no verdict gets one, and the run gets its own.
-    fn close(&mut self, now: Micros) {
-        let stopped = self.record.stopped.clone();
-        let (left, why) = match &stopped {
-            Some(stopped) => (Verdict::NotRun, stopped.reason.clone()),
-            None => (Verdict::Lost, "no verdict came for it".to_owned()),
-        };
-        let mut unsettled = Vec::new();
-        let said = !is_planted(Fault::Undecided);
-        for (unit, state) in self.record.units.iter().enumerate().filter(|_| said) {
-            if state.settled.is_none() && !state.declared {
-                unsettled.push((unit as u32, None));
-            }
-            let open = state
-                .cases
-                .iter()
-                .enumerate()
-                .filter(|(_, case)| case.verdict().is_none());
-            unsettled.extend(open.map(|(case, _)| (unit as u32, Some(case as u32))));
-        }
-        for (unit, case) in unsettled {
-            self.settle(unit, case, left, &why);
-        }
-        self.flush_entries(now);
-
-        let totals = self.record.totals();
-        let schedule = self.record.schedule();
-        let incomplete =
-            totals.lost + totals.not_run > 0 || !self.record.listed || self.unconcluded;
-        let interrupted = stopped.as_ref().is_some_and(|stopped| stopped.interrupted);
-        let objection = self.record.objections.first();
-        let (verdict, exit_code, message) = if totals.failures() > 0 || objection.is_some() {
-            let reason = stopped.map(|stopped| stopped.reason);
-            let objection = objection.map(|objection| objection.message.clone());
-            let unbuilt = self.unbuilt && totals.failures() == 0;
-            let code = if unbuilt { UNBUILT } else { RED };
-            ("red", code, objection.or(reason).unwrap_or_default())
-        } else if let Some((message, _)) = &self.refused {
-            ("incomplete", 2, message.clone())
-        } else if interrupted {
-            (
-                "incomplete",
-                130,
-                stopped.map(|stopped| stopped.reason).unwrap_or_default(),
-            )
-        } else if incomplete {
-            (
-                "incomplete",
-                3,
-                stopped.map_or_else(
-                    || {
-                        let note = self.record.notes.last();
-                        note.map(|note| note.text.clone()).unwrap_or_default()
-                    },
-                    |stopped| stopped.reason,
-                ),
-            )
-        } else if let Some(message) = self.found_nothing() {
-            ("incomplete", 4, message)
-        } else {
-            ("green", 0, String::new())
-        };
-        self.append(Body::Closed(l::Closed {
-            verdict: verdict.to_owned(),
-            exit_code,
-            makespan_us: schedule.makespan.0,
-            lower_bound_us: schedule.bound.makespan().0,
-            message,
-            hint: match (&self.refused, exit_code) {
-                (Some((_, hint)), 2) => hint.clone(),
-                _ => String::new(),
-            },
-        }));
-        self.phase = Phase::Closed;
-        self.flush_entries(now);
-        self.effects.push(Effect::Close);
-        self.send_all(&Command::Close { abort: false });
-    }
-
-    /// Says which suite has nothing that could have failed. A replay has only what one shard ran.
-    fn found_nothing(&self) -> Option<String> {
-        let whole = self.settings.script.is_none();
-        let mut suites =
-            (0..self.suites.len() as u32).filter(|&suite| whole || self.record.tests_of(suite) > 0);
-        let empty = suites
-            .clone()
-            .find(|&suite| self.record.tests_of(suite) == 0);
-        if let Some(suite) = empty {
-            return Some(self.with_suite(suite, "no test was found"));
-        }
-        let skipped = suites.find(|&suite| self.record.has_only_skipped_units(suite));
-        let message = "no test was found: whatever was loaded skipped itself";
-        skipped.map(|suite| self.with_suite(suite, message))
-    }
-
-    fn settle(&mut self, unit: u32, case: Option<u32>, verdict: Verdict, message: &str) {
-        self.totals.add(Some(verdict));
-        self.append(Body::Settled(l::Settled {
-            unit,
-            case,
-            outcome: verdict.name().to_owned(),
-            message: message.to_owned(),
-        }));
-    }
-
     /// Appends an entry to the row that this step writes, and to the record.
     fn append(&mut self, body: Body) {
         let entry = l::Entry { body: Some(body) };
@@ -916,46 +628,4 @@ impl Run {
             });
         }
     }
-
-    /// What a person wants to see while the run goes on.
-    pub fn progress(&self, now: Micros) -> Progress {
-        Progress {
-            elapsed: now,
-            expected_left: (self.phase == Phase::Running)
-                .then(|| self.dispatcher.expected_left(now)),
-            units: self.record.units.len() as u32,
-            units_done: self.units_done,
-            totals: self.totals,
-            running: self
-                .shards
-                .iter()
-                .enumerate()
-                .filter_map(|(shard, state)| {
-                    let (what, since) = state.long_case.as_ref().or(state.unit.as_ref())?;
-                    Some((shard as u32, what.clone(), now - *since))
-                })
-                .collect(),
-            phase: match self.phase {
-                Phase::Listing if self.shards.is_empty() => "waiting for an agent",
-                Phase::Listing => "listing",
-                Phase::Running if self.record.stopped.is_some() => "stopping",
-                Phase::Running => "running",
-                Phase::Concluding | Phase::Finishing { .. } => "concluding",
-                Phase::Closed => "closed",
-            },
-        }
-    }
-}
-
-/// A snapshot for display.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    pub elapsed: Micros,
-    pub expected_left: Option<Micros>,
-    pub units: u32,
-    pub units_done: u32,
-    pub totals: Totals,
-    /// Shard, what runs there, for how long.
-    pub running: Vec<(u32, String, Micros)>,
-    pub phase: &'static str,
 }
