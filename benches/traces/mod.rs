@@ -36,7 +36,8 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         .collect()
 }
 
-fn cases(packed: &[u8]) -> Vec<Case> {
+/// The cases of a packed trace, in its order. Panics where it is none.
+pub fn cases(packed: &[u8]) -> Vec<Case> {
     let mut text = String::new();
     GzDecoder::new(packed)
         .read_to_string(&mut text)
