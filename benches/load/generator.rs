@@ -18,8 +18,8 @@ use v1::fact::Body;
 /// What is told of, as lines on standard output.
 enum Said {
     Connected,
-    /// From a slot's asking to its lease.
-    Lease(Duration),
+    /// A lease came; from the slot's asking for it, where it had nothing behind what it ran.
+    Lease(Option<Duration>),
     Left,
 }
 
@@ -49,7 +49,7 @@ pub fn main(address: &str, agents: u32, slots: u32) {
                 asked.blocking_send(line).ok();
             }
         });
-        let (mut connected, mut waits) = (0, Vec::new());
+        let (mut connected, mut leases, mut waits) = (0, 0u32, Vec::new());
         loop {
             tokio::select! {
                 some = sayings.recv() => match some {
@@ -59,7 +59,10 @@ pub fn main(address: &str, agents: u32, slots: u32) {
                             println!("connected {}", begun.elapsed().as_secs_f64());
                         }
                     }
-                    Some(Said::Lease(took)) => waits.push(took),
+                    Some(Said::Lease(took)) => {
+                        leases += 1;
+                        waits.extend(took);
+                    }
                     Some(Said::Left) => {}
                     None => return,
                 },
@@ -72,12 +75,13 @@ pub fn main(address: &str, agents: u32, slots: u32) {
                             waits.get(index.min(waits.len().saturating_sub(1))).copied().unwrap_or_default()
                         };
                         println!(
-                            "waits {} {} {}",
+                            "waits {leases} {} {} {}",
                             waits.len(),
                             at(0.5).as_secs_f64(),
                             at(0.99).as_secs_f64()
                         );
                         waits.clear();
+                        leases = 0;
                     }
                     None => return,
                 },
@@ -263,9 +267,8 @@ fn take(
             };
             let slot = lease.slot;
             let state = run.slots.entry(slot).or_default();
-            if let Some(since) = state.asks.take() {
-                said.send(Said::Lease(since.elapsed())).ok();
-            }
+            let waited = state.asks.take().map(|since| since.elapsed());
+            said.send(Said::Lease(waited)).ok();
             state.queue.push_back(lease);
             begin(own, number, run, slot, ended);
         }
