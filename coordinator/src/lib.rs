@@ -5,6 +5,7 @@
 //! code: it knows agents by the wire only.
 
 pub mod record;
+pub mod rehearsal;
 pub mod report;
 pub mod rules;
 pub mod run;
