@@ -126,7 +126,7 @@ async fn conduct(
         run: submitted.run,
     };
     let style = Style::new(args.color, args.quiet);
-    let mut renderer = Renderer::new(style, meant.run.clone());
+    let mut renderer = Renderer::new(style, meant.run.clone()).of(args.coordinator.as_deref());
     let watching = watch_run(
         &remote,
         &meant,

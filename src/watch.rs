@@ -15,7 +15,8 @@ pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
     let remote = Remote::reach(&args.of.coordinator, &args.of.reach).await?;
     let style = Style::new(args.color, args.quiet);
-    let mut renderer = Renderer::new(style, args.of.run.clone());
+    let mut renderer =
+        Renderer::new(style, args.of.run.clone()).of(Some(args.of.coordinator.as_str()));
     let meant = run::Meant {
         project: args.of.project.clone(),
         run: args.of.run.clone(),

@@ -281,10 +281,12 @@ fn a_run_may_be_left_watched_shown_and_cancelled() {
         .says(&["270 passed, 30 failed", "case-9"]);
     each_once(&suite, "left", 30, 10);
     // Who comes when it is over sees the same.
+    let printed = "evenkeel reproduce left --shard 1/2 --until ";
+    let place = format!(" --coordinator {}", to[1]);
     suite
         .evenkeel(&[&["watch", "left"][..], &to].concat())
         .exits(1)
-        .says(&["270 passed, 30 failed"]);
+        .says(&["270 passed, 30 failed", printed, &place]);
     let shown = suite.evenkeel(&[&["show", "left"][..], &to].concat());
     shown.exits(0);
     assert!(

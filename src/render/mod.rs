@@ -52,6 +52,8 @@ pub struct Renderer {
     failures: u32,
     /// The shard that the only slot plays, where it is another run's.
     playing: u32,
+    /// The coordinator that has the run, where it is not this process's own.
+    coordinator: Option<String>,
 }
 
 struct Bars {
@@ -87,6 +89,7 @@ impl Renderer {
             said_units: 0,
             failures: 0,
             playing: 0,
+            coordinator: None,
         };
         if !style.quiet {
             renderer.say(&format!("run {}", renderer.run));
@@ -97,6 +100,12 @@ impl Renderer {
     /// What happens is shown as happening on this shard, counted from 0.
     pub fn playing(mut self, shard: u32) -> Renderer {
         self.playing = shard;
+        self
+    }
+
+    /// The run is this coordinator's, and is asked for there.
+    pub fn of(mut self, coordinator: Option<&str>) -> Renderer {
+        self.coordinator = coordinator.map(str::to_owned);
         self
     }
 
@@ -218,12 +227,18 @@ impl Renderer {
             bars.all.clear().ok();
         }
         // The command that is printed has to find the run again from here.
-        let found = crate::show::nearest_state();
-        let elsewhere = found.as_deref() != Some(std::path::Path::new(&ended.state));
-        let state = elsewhere.then_some(ended.state.as_str());
+        let place = match &self.coordinator {
+            Some(coordinator) => format!(" --coordinator {}", text::quoted(coordinator)),
+            None => {
+                let found = crate::show::nearest_state();
+                let here = found.as_deref() == Some(std::path::Path::new(&ended.state));
+                let named = || format!(" --state {}", text::quoted(&ended.state));
+                if here { String::new() } else { named() }
+            }
+        };
         eprint!(
             "{}",
-            text::ended(self.style.paint, self.style.quiet, ended, &self.run, state)
+            text::ended(self.style.paint, self.style.quiet, ended, &self.run, &place)
         );
     }
 }

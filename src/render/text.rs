@@ -188,7 +188,7 @@ pub(super) fn ended(
     quiet: bool,
     ended: &v1::Ended,
     run: &str,
-    state: Option<&str>,
+    place: &str,
 ) -> String {
     let mut text = String::new();
     let totals = ended.totals.unwrap_or_default();
@@ -228,12 +228,9 @@ pub(super) fn ended(
         writeln!(text, "{}", ended.explanation).ok();
     }
     for failing in &ended.failing {
-        let state = state
-            .map(|state| format!(" --state {}", quoted(state)))
-            .unwrap_or_default();
         writeln!(
             text,
-            "reproduce shard {k}/{n} ({count}): evenkeel reproduce {run} --shard {k}/{n} --until {until}{suite}{state}",
+            "reproduce shard {k}/{n} ({count}): evenkeel reproduce {run} --shard {k}/{n} --until {until}{suite}{place}",
             k = failing.shard + 1,
             n = failing.shards,
             count = if failing.failures == 1 { "1 failure".to_owned() } else { format!("{} failures", failing.failures) },

@@ -393,9 +393,9 @@ fn names(wanted: &Name, name: &Name) -> bool {
 /// Why a store that fails does so, for who asked.
 pub(super) fn failed(error: &StoreError) -> Status {
     match error {
-        StoreError::Exists { run } => {
-            Status::already_exists(format!("run {run} exists already; choose another --run-id"))
-        }
+        StoreError::Exists { run } => Status::already_exists(format!(
+            "run {run} exists already, and \"evenkeel show {run}\" tells how it went; choose another --run-id"
+        )),
         error => Status::internal(crate::server::error_chain(error)),
     }
 }
