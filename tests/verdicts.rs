@@ -36,6 +36,34 @@ fn green_is_0_and_red_is_1() {
     suite.nothing_stays();
 }
 
+#[test]
+fn how_early_a_failure_was_known_is_said() {
+    let suite = Suite::with(&[(
+        "test_four.py",
+        "import time\n\
+         def test_a(): time.sleep(0.05)\n\
+         def test_b(): assert False\n\
+         def test_c(): time.sleep(0.05)\n\
+         def test_d(): assert False\n",
+    )]);
+    let ended = suite.pytest(&["--slots", "1"], &[]);
+    ended.exits(1).says(&[
+        "first failure known after 0.",
+        "test_four.py::test_b (APFD 0.38)",
+    ]);
+    let report = suite.report();
+    let first = &report.0["first_red"];
+    assert_eq!(first["test"], "test_four.py::test_b");
+    // The second and the fourth of four: 1 - 6/8 + 1/8.
+    assert_eq!(first["apfd"], 0.375);
+    let after = first["after_s"].as_f64().unwrap();
+    let took = report.0["schedule"]["makespan_s"].as_f64().unwrap();
+    assert!(after >= 0.05 && after + 0.05 <= took, "{after} of {took}");
+
+    suite.pytest(&["--slots", "1"], &["-k", "test_a"]).exits(0);
+    assert!(suite.report().0["first_red"].is_null());
+}
+
 /// Each of these ends with 2 and a line that says what is wrong; nothing is run.
 #[test]
 fn bad_usage_is_2() {

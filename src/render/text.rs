@@ -227,6 +227,16 @@ pub(super) fn ended(
     if !quiet && totals.tests > 0 && !ended.explanation.is_empty() {
         writeln!(text, "{}", ended.explanation).ok();
     }
+    if let Some(first) = ended.first_red.as_ref().filter(|_| !quiet) {
+        writeln!(
+            text,
+            "first failure known after {:.2} s of tests: {} (APFD {:.2})",
+            first.after_us as f64 / 1e6,
+            printable(&first.id),
+            first.apfd,
+        )
+        .ok();
+    }
     for failing in &ended.failing {
         writeln!(
             text,

@@ -5,9 +5,11 @@
 //! that refers to something unknown (a damaged or newer ledger) is an error, never a guess.
 
 mod case;
+mod first_red;
 mod summary;
 
 pub use case::{Attempt, Case, CaseLabels, Outcome, TextRef, Verdict};
+pub use first_red::FirstRed;
 pub use summary::{Longest, Schedule, ShardSummary, Totals};
 
 use evenkeel_proto::{ledger as l, suite::Suite};

@@ -1,6 +1,6 @@
 //! Sums over a record: totals, shards, makespan and its lower bound.
 
-use super::{Record, Unit, Verdict};
+use super::{Begun, Ended, Lease, Record, Unit, Verdict};
 use crate::rules::Rules;
 use evenkeel_proto::ledger::lease_ended::Reason;
 use evenkeel_schedule::{Bound, Micros, SlotCapacity, lower_bound};
@@ -114,18 +114,17 @@ impl Record {
         cases.all(|(unit, case)| case.id == unit.name && case.verdict() == Some(Verdict::Skipped))
     }
 
-    pub fn schedule(&self) -> Schedule {
-        // What was given back unrun was no part of the work, whatever it took.
-        let spans = self
-            .leases
-            .iter()
+    /// Leases that have begun and ended. What was given back unrun was no part of the work, whatever it took.
+    pub(super) fn spans(&self) -> impl Iterator<Item = (&Lease, Begun, Ended)> + Clone {
+        let leases = self.leases.iter();
+        leases
             .filter_map(|lease| Some((lease, lease.begun?, lease.ended?)))
-            .filter(|(.., ended)| ended.reason != Reason::Returned);
-        let first = spans
-            .clone()
-            .map(|(_, begun, _)| begun.at)
-            .min()
-            .unwrap_or_default();
+            .filter(|(.., ended)| ended.reason != Reason::Returned)
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        let spans = self.spans();
+        let first = self.begun();
         let last = spans
             .clone()
             .map(|(_, _, ended)| ended.at)

@@ -124,6 +124,14 @@ struct Schedule {
 }
 
 #[derive(Serialize)]
+struct FirstRed<'a> {
+    suite: &'a str,
+    test: &'a str,
+    after_s: f64,
+    apfd: f64,
+}
+
+#[derive(Serialize)]
 struct Shard<'a> {
     shard: String,
     agent: &'a str,
@@ -258,6 +266,12 @@ pub(super) fn write(
         },
         explanation: crate::server::explanation(record),
     };
+    let first_red = record.first_red().map(|first| FirstRed {
+        suite: &record.suite_of(first.unit).name,
+        test: &first.case.id,
+        after_s: first.after.as_secs_f64(),
+        apfd: first.apfd,
+    });
     let names: Vec<String> = (1..=record.shards.len())
         .map(|shard| format!("{shard}/{}", record.shards.len()))
         .collect();
@@ -266,6 +280,7 @@ pub(super) fn write(
     writeln!(out, "\"run\":{},", serde_json::to_string(&run)?)?;
     writeln!(out, "\"totals\":{},", serde_json::to_string(&totals)?)?;
     writeln!(out, "\"schedule\":{},", serde_json::to_string(&explained)?)?;
+    writeln!(out, "\"first_red\":{},", serde_json::to_string(&first_red)?)?;
     writeln!(
         out,
         "\"shards\":{},",

@@ -44,6 +44,11 @@ pub(super) fn ended(record: &Record, state: &std::path::Path) -> v1::Ended {
             })
             .collect(),
         failing: failing(record),
+        first_red: record.first_red().map(|first| v1::FirstRed {
+            id: record.with_suite(first.unit.suite, &first.case.id),
+            after_us: first.after.0,
+            apfd: first.apfd,
+        }),
         explanation: match &record.stopped {
             // What was broken off says nothing about a schedule.
             Some(stopped) if stopped.interrupted => String::new(),
