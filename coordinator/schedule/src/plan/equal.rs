@@ -1,17 +1,9 @@
-//! Static plans: which unit on which slot, before anything has run.
+//! Plans for slots of one speed and units that fit each of them.
 
+use super::Plan;
 use crate::Micros;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-
-/// An assignment of every unit to one slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Unit numbers for each slot, in the order in which they should start.
-    pub shards: Vec<Vec<u32>>,
-    /// When the last slot should end, on the clock of `free`.
-    pub makespan: Micros,
-}
 
 /// Above this product of units and slots MULTIFIT is not tried: LPT is then within a fraction of a percent anyway.
 const MULTIFIT_LIMIT: usize = 400_000;
@@ -48,7 +40,11 @@ pub fn lpt(weights: &[Micros], free: &[Micros]) -> Plan {
         makespan = makespan.max(end);
         slots.push(Reverse((end, slot)));
     }
-    Plan { shards, makespan }
+    Plan {
+        shards,
+        makespan,
+        held: Vec::new(),
+    }
 }
 
 /// MULTIFIT: the smallest capacity, found by bisection, into which first-fit decreasing packs everything (Coffman, Garey
@@ -92,7 +88,11 @@ fn first_fit(weights: &[Micros], order: &[u32], free: &[Micros], capacity: Micro
         makespan = makespan.max(ends[slot]);
         shards[slot].push(unit);
     }
-    Some(Plan { shards, makespan })
+    Some(Plan {
+        shards,
+        makespan,
+        held: Vec::new(),
+    })
 }
 
 fn largest_first(weights: &[Micros]) -> Vec<u32> {
