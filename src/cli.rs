@@ -47,6 +47,11 @@ pub enum Command {
     /// Show one run: its verdict, shards and failures
     #[command(after_help = "Examples:\n  evenkeel show 20261126-2306")]
     Show(ShowArgs),
+    /// Play a recorded run on other slots, machines and luck: how long it would take, and what it would cost
+    #[command(
+        after_help = "Examples:\n  evenkeel simulate 20261126-2306                            half, as many, twice and four times the slots\n  evenkeel simulate 20261126-2306 --slots 8,16,32,64 --svg slots.svg\n  evenkeel simulate 20261126-2306 --within 5m                how many slots for five minutes?\n  evenkeel simulate 20261126-2306 --slots 40 --slow 33%:0.5 --lose 10% --noise 20% --seeds 50"
+    )]
+    Simulate(SimulateArgs),
     /// Import, show and export recorded durations
     #[command(
         after_help = "Examples:\n  evenkeel timings import --suite pytest old/*.xml\n  evenkeel timings show\n  evenkeel timings export > timings.json"
@@ -359,6 +364,58 @@ pub struct ShowArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct SimulateArgs {
+    /// The run's id, or an unambiguous beginning of it
+    pub run: String,
+    /// Numbers of slots to try [default: half, as many, twice and four times as many as it had]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub slots: Vec<u32>,
+    /// How many slots have their verdict within this time, from submission on: 90s, 5m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub within: Option<Duration>,
+    /// Some of the machines are slow: which share of them, and at which part of their speed (half of it where nothing is said)
+    #[arg(long, value_name = "SHARE[:SPEED]", value_parser = slow)]
+    pub slow: Option<(f64, f64)>,
+    /// This share of the machines is lost at some time, as spot machines are
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub lose: Option<f64>,
+    /// Each test takes longer or shorter than recorded: the deviation of the logarithm of its duration
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub noise: Option<f64>,
+    /// The suite has grown by this share, in files of which nothing is recorded
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub grow: Option<f64>,
+    /// What a process takes to start [default: as recorded]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub boot: Option<Duration>,
+    /// Loading a file and setting up what its tests share takes this part of what it took: 50%, 2
+    #[arg(long, value_name = "FACTOR", value_parser = share)]
+    pub setup: Option<f64>,
+    /// Durations are known from this run, as they will be for the next one [default: what was known before it]
+    #[arg(long)]
+    pub informed: bool,
+    /// How often to play each, with other luck [default: 20 where chance decides anything, else once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: Option<u64>,
+    /// Draw gate time and cost against slots into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How to print what comes of it
+    #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
+    pub format: Format,
+    #[command(flatten)]
+    pub books: Books,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table and bars
+    Text,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Args, Debug)]
 pub struct TimingsArgs {
     #[command(subcommand)]
     pub what: Timings,
@@ -530,6 +587,32 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         Err(_) => Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()?,
     };
     (parsed.as_micros() > 0).then_some(parsed)
+}
+
+/// A part of something: 0.25 or 25%.
+fn share(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let parsed = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse::<f64>(),
+    };
+    let parsed = parsed.ok().filter(|share| (0.0..=1000.0).contains(share));
+    parsed
+        .ok_or_else(|| format!("{text:?} is no share; write a part of one (0.25) or percent (25%)"))
+}
+
+/// A share of machines and their speed.
+fn slow(text: &str) -> Result<(f64, f64), String> {
+    let (machines, speed) = match text.split_once(':') {
+        Some((machines, speed)) => (share(machines)?, share(speed)?),
+        None => (share(text)?, 0.5),
+    };
+    if machines > 1.0 || speed <= 0.0 {
+        return Err(format!(
+            "{text:?} is no share of the machines with a speed above zero, like 33%:0.5"
+        ));
+    }
+    Ok((machines, speed))
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

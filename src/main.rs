@@ -17,6 +17,7 @@ mod render;
 mod replay;
 mod run;
 mod show;
+mod simulate;
 mod store;
 mod suites;
 mod timings;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         cli.command,
         cli::Command::Runs(_)
             | cli::Command::Show(_)
+            | cli::Command::Simulate(_)
             | cli::Command::Timings(_)
             | cli::Command::Doctor(_)
             | cli::Command::Completions(_)
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             cli::Command::Reproduce(args) => replay::reproduce(args).await,
             cli::Command::Runs(args) => show::runs(args).await,
             cli::Command::Show(args) => show::show(args).await,
+            cli::Command::Simulate(args) => simulate::simulate(args).await,
             cli::Command::Timings(args) => timings::timings(args).await,
             cli::Command::Doctor(args) => doctor::doctor(args).await,
             cli::Command::Completions(args) => Ok(cli::completions(&args)),

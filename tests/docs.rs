@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUBCOMMANDS: [&str; 17] = [
+const SUBCOMMANDS: [&str; 18] = [
     "run",
     "watch",
     "cancel",
     "reproduce",
     "runs",
     "show",
+    "simulate",
     "timings",
     "timings import",
     "timings show",

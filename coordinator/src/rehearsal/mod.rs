@@ -6,11 +6,18 @@
 
 mod draw;
 mod model;
+mod paces;
 mod play;
+mod recorded;
 mod scene;
 mod slot;
+mod sweep;
+mod whatif;
 
 pub use draw::Draw;
 pub use model::Model;
 pub use play::{Input, Played, Stalled, play, play_noting};
+pub use recorded::recorded;
 pub use scene::{Agent, Case, Listing, Loss, Scene, Slot, Speed, Suite, Unit, Ways};
+pub use sweep::{Point, slots_within, sweep};
+pub use whatif::WhatIf;

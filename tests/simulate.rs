@@ -1,0 +1,121 @@
+//! `evenkeel simulate` beside runs in earnest: with sleeping tests, so that machines of any size have slots enough.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
+mod support;
+
+use serde_json::Value;
+use support::Suite;
+
+/// Files of tests that sleep for between 10 and 90 ms, and what all of them take: about 24 s.
+fn files() -> Vec<(String, String)> {
+    let files = (0..24).map(|file| {
+        let times = (0..20).map(|test| (file * 37 + test * 61) % 80 + 10);
+        let times: Vec<String> = times.map(|ms| format!("0.{ms:03}")).collect();
+        let text = format!(
+            "import time, pytest\n@pytest.mark.parametrize('s', [{}])\ndef test(s): time.sleep(s)\n",
+            times.join(", ")
+        );
+        (format!("test_{file:02}.py"), text)
+    });
+    files.collect()
+}
+
+fn simulated(suite: &Suite, run: &str, slots: &str) -> Value {
+    let ended = suite.evenkeel(&["simulate", run, "--slots", slots, "--format", "json"]);
+    serde_json::from_str(&ended.exits(0).stdout).unwrap()
+}
+
+fn makespan(report: &Value) -> f64 {
+    report["schedule"]["makespan_s"].as_f64().unwrap()
+}
+
+/// At the slots that a run had its makespan comes out within 5%; at twice as many that of a run on these within 10%.
+#[test]
+fn a_simulation_comes_to_what_real_runs_took() {
+    let suite = Suite::new();
+    for (path, text) in files() {
+        suite.write(&path, &text);
+    }
+    let run = |slots: &str, id: &str| {
+        let options = ["-j", slots, "--run-id", id];
+        suite.pytest(&options, &[]).exits(0);
+        makespan(&suite.report().0)
+    };
+    run("6", "first");
+    let six = run("6", "six");
+    let twelve = run("12", "twelve");
+    let whole = simulated(&suite, "six", "6,12");
+    let points = whole["points"].as_array().unwrap();
+    let of = |at: usize| points[at]["makespan_s"].as_f64().unwrap();
+    assert!(
+        (of(0) / six - 1.0).abs() < 0.05,
+        "simulated {}, real {six}",
+        of(0)
+    );
+    assert!(
+        (of(1) / twelve - 1.0).abs() < 0.10,
+        "simulated {}, real {twelve}",
+        of(1)
+    );
+}
+
+/// With the runner that does nothing but sleep, on 32 slots: the gap to the bound.
+#[test]
+fn the_gap_of_sleeping_tests_is_the_simulated_one() {
+    let suite = Suite::new();
+    let options = ["-j", "32", "--run-id", "sleepers"];
+    let arguments = ["--units", "256", "--cases", "10", "--sleep-us", "50000"];
+    suite.noop(&options, &arguments).exits(0);
+    let real = suite.report().0["schedule"]["gap"].as_f64().unwrap();
+    let whole = simulated(&suite, "sleepers", "32");
+    let gap = whole["points"][0]["gap"].as_f64().unwrap();
+    assert!((gap - real).abs() < 0.02, "simulated {gap}, real {real}");
+}
+
+#[test]
+fn slots_are_found_for_a_time_and_drawn() {
+    let suite = Suite::new();
+    let arguments = ["--units", "40", "--cases", "5", "--sleep-us", "10000"];
+    suite
+        .noop(&["-j", "2", "--run-id", "short"], &arguments)
+        .exits(0);
+    let words = [
+        "simulate",
+        "short",
+        "--within",
+        "1s",
+        "--slots",
+        "1,2",
+        "--svg",
+        "slots.svg",
+        "--boot",
+        "100ms",
+    ];
+    let ended = suite.evenkeel(&words);
+    let text = ended.exits(0).stdout.clone();
+    let found = text
+        .lines()
+        .find(|line| line.contains("verdict within 1.0 s"))
+        .unwrap();
+    let slots: u32 = found.split(' ').next().unwrap().parse().unwrap();
+    // Two seconds of work, and a tenth of one to start.
+    assert!((2..=4).contains(&slots), "{text}");
+    assert!(suite.read("slots.svg").starts_with("<svg "));
+    let bad = ["--slow", "2"];
+    suite
+        .evenkeel(&[&["simulate", "short"][..], &bad].concat())
+        .exits(2);
+    suite.evenkeel(&["simulate", "none"]).exits(2);
+    let luck = [
+        "--noise", "20%", "--lose", "50%", "--seeds", "5", "--grow", "10%", "--slow", "50%:0.5",
+    ];
+    let words = [&["simulate", "short", "--slots", "4"][..], &luck].concat();
+    let first = suite.evenkeel(&words).exits(0).stdout.clone();
+    assert!(first.contains("p95"), "{first}");
+    assert_eq!(
+        first,
+        suite.evenkeel(&words).exits(0).stdout,
+        "the same twice"
+    );
+}
