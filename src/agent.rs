@@ -3,6 +3,7 @@
 use crate::cli::AgentArgs;
 use crate::connect::{self, Address};
 use crate::exit::{Exit, Failure};
+use crate::lines::leave;
 use crate::run::Signals;
 use evenkeel_agent::{Agent, AgentConfig, AgentError, Left, RunName};
 use std::path::PathBuf;
@@ -36,10 +37,10 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
     let (shutdown, mut stopped) = watch::channel(false);
     let mut signals = Signals::listen()?;
     tokio::spawn(async move {
-        eprintln!(
+        leave(format!(
             "{}: leaving when what runs has ended; once more to end at once",
             signals.next().await
-        );
+        ));
         shutdown.send(true).ok();
         signals.next().await;
         std::process::exit(i32::from(Exit::Interrupted.code()));
@@ -56,7 +57,10 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
                 let (name, slots) = (agent.config().name.clone(), agent.config().slots);
                 let served = agent.serve(channel, stopped.clone(), || {
                     welcomed = true;
-                    eprintln!("agent {name} offers {slots} slots to {}", args.coordinator);
+                    leave(format!(
+                        "agent {name} offers {slots} slots to {}",
+                        args.coordinator
+                    ));
                 });
                 match served.await {
                     Ok(left) => return Ok(has_left(&left)),
@@ -88,7 +92,7 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
         } else {
             ""
         };
-        eprintln!("warning: {failure}; trying again{goes_on}");
+        leave(format!("warning: {failure}; trying again{goes_on}"));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stopped.wait_for(|down| *down) => {}
@@ -101,7 +105,7 @@ fn has_left(left: &Left) -> Exit {
     match left {
         Left::Told => Exit::Green,
         Left::Dismissed { reason, failed } => {
-            eprintln!("{reason}");
+            leave(reason.as_str());
             if *failed {
                 Exit::Incomplete
             } else {

@@ -20,6 +20,6 @@ pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
             async move { client.stop(request).await }
         })
         .await?;
-    eprintln!("run {} is told to end", of.run);
+    say!("run {} is told to end", of.run);
     Ok(Exit::Green)
 }

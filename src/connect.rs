@@ -41,7 +41,7 @@ impl Address {
             return Ok(());
         };
         if trust.insecure && self.only_local().is_err() {
-            eprintln!(
+            say!(
                 "warning: {address} can be reached from other machines, and nothing protects the connection: whoever reaches it may run commands"
             );
             return Ok(());

@@ -7,6 +7,7 @@ use crate::run::{Signals, store_failure};
 use crate::{observe, store};
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::Store;
+use std::io::Write;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -58,11 +59,7 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let ended = match address {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(&address).await.map_err(cannot_listen)?;
-            // The line that scripts wait for: data, on standard output.
-            println!(
-                "listening on {}",
-                listener.local_addr().map_err(cannot_listen)?
-            );
+            listening(&listener.local_addr().map_err(cannot_listen)?.to_string());
             let incoming =
                 tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
             tokio::select! {
@@ -73,7 +70,7 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
         Address::Unix(path) => {
             std::fs::remove_file(&path).ok();
             let listener = UnixListener::bind(&path).map_err(cannot_listen)?;
-            println!("listening on unix:{}", path.display());
+            listening(&format!("unix:{}", path.display()));
             let incoming = Connections(listener);
             let served = tokio::select! {
                 served = router.serve_with_incoming(incoming) => Err(served),
@@ -89,6 +86,12 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
         Err(Ok(())) => Ok(Exit::Green),
         Err(Err(error)) => Err(Failure::infrastructure("the server failed", error)),
     }
+}
+
+/// The line that scripts wait for: data, on standard output. A coordinator whose output nobody takes serves all the same.
+fn listening(place: &str) {
+    writeln!(std::io::stdout(), "listening on {place}").ok();
+    tracing::info!("listening on {place}");
 }
 
 async fn prune(store: Store, keep: Duration) {

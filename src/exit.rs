@@ -123,15 +123,20 @@ impl Failure {
 
     /// Says it on standard error: the message, its causes, the hint.
     pub fn print(&self) {
-        eprintln!("error: {self}");
+        say!("error: {self}");
         let mut source = Error::source(self);
         while let Some(cause) = source {
-            eprintln!("  caused by: {cause}");
+            say!("  caused by: {cause}");
             source = cause.source();
         }
         if let Some(hint) = self.hint() {
-            eprintln!("hint: {hint}");
+            say!("hint: {hint}");
         }
+    }
+
+    /// Whether the user has to change something: trying again would change nothing.
+    pub fn is_usage(&self) -> bool {
+        matches!(self.kind, Kind::Usage)
     }
 
     pub fn hint(&self) -> Option<&str> {

@@ -1,5 +1,16 @@
 //! The command line: a file per subcommand; each parses, calls one crate, and prints.
 
+// Who cannot say something goes on all the same: `say!` and `lines`, which never panic.
+#![warn(clippy::print_stderr)]
+
+/// Says a line on standard error, to a person: where that is gone or full, nothing is said.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        writeln!(std::io::stderr(), $($text)*).ok();
+    }};
+}
+
 mod agent;
 mod cancel;
 mod cli;
@@ -9,8 +20,10 @@ mod coordinator;
 mod doctor;
 mod events;
 mod exit;
+mod lines;
 mod noop_runner;
 mod observe;
+mod panics;
 mod project;
 mod remote;
 mod render;
@@ -28,6 +41,9 @@ use exit::{Exit, Failure};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+
+/// What a process that ends has still to say may take this long.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // A guard is this binary too: it must be up in a millisecond and needs nothing of what follows.
@@ -47,6 +63,7 @@ fn main() -> ExitCode {
     if let cli::Command::NoopRunner(args) = &cli.command {
         return noop_runner::main(args);
     }
+    panics::end_the_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -88,6 +105,7 @@ fn main() -> ExitCode {
     });
     // What is still running on other threads (a closing store, a slow watcher) has nothing left to say.
     runtime.shutdown_background();
+    lines::flush(LAST_LINES);
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => report(&failure),

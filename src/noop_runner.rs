@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 pub fn main(args: &NoopRunnerArgs) -> ExitCode {
     let Some(socket) = std::env::var_os("EVENKEEL_SOCKET") else {
-        eprintln!("error: EVENKEEL_SOCKET is not set; this runner is started by an agent:");
-        eprintln!("hint: evenkeel run --runner protocol -- evenkeel noop-runner --units 10");
+        say!("error: EVENKEEL_SOCKET is not set; this runner is started by an agent:");
+        say!("hint: evenkeel run --runner protocol -- evenkeel noop-runner --units 10");
         return ExitCode::from(2);
     };
     let stream = match UnixStream::connect(&socket) {
         Ok(stream) => stream,
         Err(error) => {
-            eprintln!(
+            say!(
                 "error: cannot connect to {}: {error}",
                 socket.to_string_lossy()
             );
@@ -30,7 +30,7 @@ pub fn main(args: &NoopRunnerArgs) -> ExitCode {
     match serve(args, &stream) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             ExitCode::from(3)
         }
     }

@@ -3,9 +3,10 @@
 use crate::cli::{LogFormat, Trust};
 use crate::connect::Address;
 use crate::exit::Failure;
+use crate::lines::Lines;
 use evenkeel_coordinator::server::metrics;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
@@ -13,10 +14,10 @@ use tracing_subscriber::filter::LevelFilter;
 /// Histograms forget what is older than they show, this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Writes what happens to standard error.
+/// Writes what happens to standard error, which makes nothing wait.
 pub fn log(format: LogFormat) {
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(Lines)
         .with_max_level(LevelFilter::INFO)
         .with_target(false);
     match format {
@@ -43,7 +44,8 @@ pub async fn serve_metrics(listen: &str, trust: &Trust) -> Result<(), Failure> {
     metrics::describe();
     let listener = TcpListener::bind(&address).await.map_err(cannot)?;
     // A line that scripts wait for.
-    println!("metrics on {}", listener.local_addr().map_err(cannot)?);
+    let place = listener.local_addr().map_err(cannot)?;
+    writeln!(std::io::stdout(), "metrics on {place}").ok();
     tokio::spawn(keep_up(handle.clone()));
     let show = move || {
         let text = handle.render();

@@ -16,7 +16,9 @@ use tonic::{Code, Status};
 use v1::run_service_client::RunServiceClient;
 use v1::watch_event::Body;
 
-/// The pauses between tries double up to this.
+/// The first pause between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The pauses double up to this.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A way to a coordinator that outlives its restarts.
@@ -48,7 +50,7 @@ impl Patience {
     fn new(lasts: Duration) -> Patience {
         Patience {
             until: None,
-            pause: Duration::from_millis(50),
+            pause: FIRST_PAUSE,
             lasts,
         }
     }
@@ -90,14 +92,29 @@ pub fn refused(status: &Status) -> Failure {
 }
 
 impl Remote {
+    /// Connects. Where nobody answers it may be that a coordinator is just being restarted: it is tried for as long as for one that has gone.
     pub async fn reach(address: &str, reach: &Reach) -> Result<Remote, Failure> {
         let address = Address::parse(address)?;
         address.trusted(&reach.trust)?;
-        let channel = connect::connect(&address).await?;
-        Ok(Remote {
-            channel,
-            patience: reach.give_up_after,
-        })
+        let patience = reach.give_up_after;
+        let until = Instant::now() + patience;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match connect::connect(&address).await {
+                Ok(channel) => return Ok(Remote { channel, patience }),
+                Err(failure) => failure,
+            };
+            let now = Instant::now();
+            if failure.is_usage() || now >= until {
+                return Err(failure);
+            }
+            if pause == FIRST_PAUSE {
+                let seconds = patience.as_secs_f32();
+                say!("warning: {failure}; trying for {seconds} s");
+            }
+            tokio::time::sleep(pause.min(until - now)).await;
+            pause = (pause * 2).min(PAUSE);
+        }
     }
 
     /// A coordinator in this process.

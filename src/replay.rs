@@ -52,7 +52,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     }
     let commit = project::commit(Path::new(&opened.suites[0].directory));
     if commit.id != opened.commit || commit.changes != opened.changes {
-        eprintln!("warning: the checkout is not as it was in that run; what runs may differ");
+        say!("warning: the checkout is not as it was in that run; what runs may differ");
     }
 
     // The replay keeps its own books, in a place that goes away with it: the run's record and the history stay as they are.

@@ -84,11 +84,14 @@ async fn conduct(
 ) -> Result<Option<Exit>, Failure> {
     let Listening {
         events,
-        signals,
+        mut signals,
         commit,
     } = listening;
     let remote = match (&args.coordinator, &local) {
-        (Some(address), _) => Remote::reach(address, &args.reach).await?,
+        (Some(address), _) => match signals.unless(Remote::reach(address, &args.reach)).await {
+            Some(reached) => reached?,
+            None => return Ok(None),
+        },
         (None, Some(local)) => Remote::local(local.channel().await?),
         (None, None) => unreachable!("one of the two is there"),
     };
@@ -108,14 +111,20 @@ async fn conduct(
         priority: args.priority,
         labels: args.labels.iter().cloned().collect(),
     };
-    let submitted = remote
-        .ask(|mut client| {
-            let request = request.clone();
-            async move { client.submit(request).await }
-        })
-        .await?;
+    let submitting = remote.ask(|mut client| {
+        let request = request.clone();
+        async move { client.submit(request).await }
+    });
+    let submitted = if args.coordinator.is_some() {
+        match signals.unless(submitting).await {
+            Some(submitted) => submitted?,
+            None => return Ok(None),
+        }
+    } else {
+        submitting.await?
+    };
     if submitted.attached && named.is_some() {
-        eprintln!("run {} is running already; following it", submitted.run);
+        say!("run {} is running already; following it", submitted.run);
     }
     if args.detach {
         println!("{}", submitted.run);
@@ -304,8 +313,8 @@ impl LocalHouse {
         self.shutdown.send(true).ok();
         match self.agent.await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => eprintln!("warning: the local agent ended badly: {error}"),
-            Err(error) => eprintln!("warning: the local agent ended badly: {error}"),
+            Ok(Err(error)) => say!("warning: the local agent ended badly: {error}"),
+            Err(error) => say!("warning: the local agent ended badly: {error}"),
         }
     }
 }
@@ -325,6 +334,15 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
         })
+    }
+
+    /// What comes of something that may take long; nothing where a signal comes first.
+    pub async fn unless<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = what => Some(done),
+            _ = self.next() => None,
+        }
     }
 
     pub async fn next(&mut self) -> &'static str {

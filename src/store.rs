@@ -26,9 +26,11 @@ pub async fn store(args: StoreArgs) -> Result<Exit, Failure> {
         StoreCommand::Prune(args) => {
             let (store, _) = open(args.of).await?;
             let pruned = store.prune(ago(args.keep)).await.map_err(store_failure)?;
-            eprintln!(
+            say!(
                 "removed {} runs with {} rows, and {} samples of the history",
-                pruned.runs, pruned.rows, pruned.samples
+                pruned.runs,
+                pruned.rows,
+                pruned.samples
             );
             Ok(Exit::Green)
         }
@@ -55,7 +57,7 @@ async fn check(of: StoreOf) -> Result<Exit, Failure> {
     let progress = |done: u64, of: u64| {
         if done == of || done >= shown + 100 {
             shown = done;
-            eprintln!("{done} of {of} runs read");
+            say!("{done} of {of} runs read");
         }
     };
     let findings = store.check(progress).await.map_err(store_failure)?;
@@ -63,9 +65,9 @@ async fn check(of: StoreOf) -> Result<Exit, Failure> {
         println!("{finding}");
     }
     if findings.is_empty() {
-        eprintln!("nothing is wrong with {address}");
+        say!("nothing is wrong with {address}");
         return Ok(Exit::Green);
     }
-    eprintln!("{} faults in {address}", findings.len());
+    say!("{} faults in {address}", findings.len());
     Ok(Exit::Incomplete)
 }

@@ -98,13 +98,13 @@ async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
         let (path, summary) = (file.path.display(), &file.summary);
         if let Some(damage) = &summary.damage {
             damaged = true;
-            eprintln!(
+            say!(
                 "warning: {path}: {damage}; {} tests before that are taken",
                 file.cases.len()
             );
         }
         if file.useless > 0 {
-            eprintln!(
+            say!(
                 "warning: {path}: {} of {} tests have no time, or nothing in them says which {} they belong to",
                 file.useless,
                 summary.cases,
@@ -131,7 +131,7 @@ async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
         .await
         .map_err(store_failure)?;
     store.import(samples).await.map_err(store_failure)?;
-    eprintln!(
+    say!(
         "imported {} tests in {units} units of suite {suite}, project {}",
         cases.len(),
         project

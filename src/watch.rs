@@ -11,9 +11,13 @@ use v1::fetch_request::Report;
 use evenkeel_proto::v1;
 
 pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
-    let remote = Remote::reach(&args.of.coordinator, &args.of.reach).await?;
+    let reaching = Remote::reach(&args.of.coordinator, &args.of.reach);
+    let Some(remote) = signals.unless(reaching).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let remote = remote?;
     let style = Style::new(args.color, args.quiet);
     let mut renderer =
         Renderer::new(style, args.of.run.clone()).of(Some(args.of.coordinator.as_str()));

@@ -320,6 +320,8 @@ fn beyond_this_machine_everything_is_refused() {
             "run",
             "--coordinator",
             "127.0.0.1:1",
+            "--give-up-after",
+            "1s",
             "--runner",
             "protocol",
             "--",

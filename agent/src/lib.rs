@@ -12,6 +12,7 @@ mod process;
 mod runner;
 mod session;
 mod slot;
+mod sockets;
 
 pub use framework::{Framework, RecogniseError, recognise};
 pub use session::{Agent, AgentConfig, AgentError, Left, RunName};

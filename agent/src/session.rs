@@ -8,6 +8,7 @@ use crate::clock::now_us;
 use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
 use crate::slot::{Kind, Setup, Slot, SlotCommand};
+use crate::sockets::Sockets;
 use evenkeel_proto::{MAX_MESSAGE, VERSIONS, v1};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -110,10 +111,11 @@ pub struct Agent {
     seats: HashMap<u32, Arc<Mutex<()>>>,
     closed: mpsc::UnboundedSender<Closure>,
     closures: mpsc::UnboundedReceiver<Closure>,
-    /// What is to be opened as soon as what it had before of the same run has been closed.
-    reopened: Vec<v1::OpenRun>,
+    /// What is to be opened as soon as what it had before of the same run has been closed, and what it is told of that meanwhile. The
+    /// coordinator gives leases to what has started only, so that it is little.
+    reopened: Vec<v1::CoordinatorMessage>,
     leaving: bool,
-    /// What still runs then is broken off, once.
+    /// What still runs then is broken off, and what cannot be told a little later is given up.
     drain_by: Option<tokio::time::Instant>,
     drained: bool,
     /// It has been given something to do.
@@ -211,7 +213,7 @@ impl Agent {
         }
         let every = Duration::from_millis(welcome.heartbeat_ms.into());
         let beats = Beats(tokio::spawn(heartbeats(stream.clone(), every)));
-        if self.drain_by.is_some() {
+        if self.leaving {
             // It was told to go before the session was cut.
             stream.send(Out::Leaving(v1::Leaving {})).await;
         }
@@ -234,7 +236,7 @@ impl Agent {
             let message = tokio::select! {
                 message = heard(&mut incoming) => message?,
                 Some(closure) = self.closures.recv() => {
-                    self.has_closed(closure, &stream).await;
+                    self.has_closed(closure, &stream).await?;
                     continue;
                 }
                 () = told(&mut shutdown), if !self.leaving => {
@@ -256,9 +258,15 @@ impl Agent {
                     self.served = true;
                     continue;
                 }
-                () = sleep_until(self.drain_by.filter(|_| !self.drained)) => {
-                    self.drained = true;
+                () = sleep_until(self.drain_by) => {
                     self.close_all(true).await;
+                    self.drain_by = None;
+                    if std::mem::replace(&mut self.drained, true) {
+                        // Nobody takes what it still has to tell.
+                        self.runs.values_mut().for_each(OpenRun::over);
+                    } else {
+                        self.drain_by = Some(tokio::time::Instant::now() + GOODBYE);
+                    }
                     continue;
                 }
             };
@@ -293,11 +301,11 @@ impl Agent {
         }
     }
 
-    async fn has_closed(&mut self, closure: Closure, stream: &Stream) {
+    async fn has_closed(&mut self, closure: Closure, stream: &Stream) -> Result<(), AgentError> {
         match closure {
             Closure::Slot(number, slot) => {
                 let Some(run) = self.runs.get_mut(&number) else {
-                    return;
+                    return Ok(());
                 };
                 // It may have been opened again meanwhile.
                 run.slots
@@ -310,12 +318,13 @@ impl Agent {
                 self.runs.remove(&number);
                 let again = self
                     .reopened
-                    .extract_if(.., |opening| opening.number == number);
-                for opening in again.collect::<Vec<_>>() {
-                    self.open(opening, stream).await;
+                    .extract_if(.., |message| message.run == number);
+                for message in again.collect::<Vec<_>>() {
+                    self.take(message, stream).await?;
                 }
             }
         }
+        Ok(())
     }
 
     async fn close_all(&mut self, abort: bool) {
@@ -334,13 +343,20 @@ impl Agent {
             0 => self.runs.keys().next_back().copied().unwrap_or_default(),
             number => number,
         };
+        if message.body.as_ref().is_some_and(is_for_slots)
+            && self.reopened.iter().any(|waiting| waiting.run == number)
+        {
+            // They are opened when those of the same run before have closed.
+            self.reopened.push(message);
+            return Ok(());
+        }
         match message.body {
             Some(In::OpenRun(opening)) => self.open(opening, stream).await,
             Some(In::CloseRun(close)) => {
                 if let Some(run) = self.runs.get_mut(&number)
                     && (message.run != 0 || run.run == close.run)
                 {
-                    self.reopened.retain(|opening| opening.number != number);
+                    self.reopened.retain(|waiting| waiting.run != number);
                     run.close(close.abort).await;
                     run.over();
                 }
@@ -439,7 +455,9 @@ impl Agent {
                 run.over();
             }
             if run.reports.is_none() {
-                self.reopened.push(opening);
+                let body = Some(In::OpenRun(opening));
+                self.reopened
+                    .push(v1::CoordinatorMessage { body, run: number });
                 return;
             }
         }
@@ -677,6 +695,14 @@ impl OpenRun {
     }
 }
 
+fn is_for_slots(message: &In) -> bool {
+    use In::{Ack, CloseRun, Dismiss, OpenRun, Resume, Welcome};
+    !matches!(
+        message,
+        OpenRun(_) | CloseRun(_) | Resume(_) | Ack(_) | Dismiss(_) | Welcome(_)
+    )
+}
+
 fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
     Some(match body {
         In::List(list) => (
@@ -749,39 +775,6 @@ fn refused(message: String, kind: u32) -> v1::ProcessRefused {
         reason: v1::process_refused::Reason::Usage as i32,
         message,
         ..v1::ProcessRefused::default()
-    }
-}
-
-/// A temporary directory with a longer name than this leaves no room for a socket's path.
-const LONG: usize = 64;
-
-/// A private directory with a short name: a socket's path has at most 107 bytes.
-struct Sockets(PathBuf);
-
-impl Sockets {
-    fn create() -> io::Result<Sockets> {
-        use std::os::unix::fs::DirBuilderExt;
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static SESSIONS: AtomicU32 = AtomicU32::new(0);
-        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let temporary = match std::env::temp_dir() {
-            long if long.is_dir() && long.as_os_str().len() > LONG => PathBuf::from("/tmp"),
-            fits => fits,
-        };
-        let path = temporary.join(format!(
-            "{}{}-{session}",
-            crate::guard::SOCKETS,
-            std::process::id()
-        ));
-        std::fs::remove_dir_all(&path).ok();
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Sockets(path))
-    }
-}
-
-impl Drop for Sockets {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
     }
 }
 

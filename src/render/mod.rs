@@ -5,7 +5,7 @@ mod text;
 use crate::cli::Color;
 use evenkeel_proto::v1;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 pub use text::{Paint, totals_line};
 
@@ -111,8 +111,8 @@ impl Renderer {
 
     fn say(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.all.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bars) => bars.all.suspend(|| say!("{line}")),
+            None => say!("{line}"),
         }
     }
 
@@ -236,9 +236,7 @@ impl Renderer {
                 if here { String::new() } else { named() }
             }
         };
-        eprint!(
-            "{}",
-            text::ended(self.style.paint, self.style.quiet, ended, &self.run, &place)
-        );
+        let text = text::ended(self.style.paint, self.style.quiet, ended, &self.run, &place);
+        std::io::stderr().write_all(text.as_bytes()).ok();
     }
 }

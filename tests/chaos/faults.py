@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import postgres
 from world import Wrong
@@ -43,9 +44,13 @@ def kill_the_coordinator(world, rng):
     if not world.coordinator.lives():
         return False
     world.coordinator.end(signal.SIGKILL)
+    world.resting = True
     seconds = rng.uniform(0, 3)
     world.tell(f"the coordinator is killed, and started again in {seconds:.1f} s")
-    world.after(seconds, lambda: (world.start_coordinator(), world.tell("the coordinator is started again")))
+    # While it takes up what it left behind, too.
+    if rng.random() < 0.25:
+        world.after(seconds + rng.uniform(0, 0.3), lambda: kill_the_coordinator(world, rng))
+    world.after(seconds, lambda: (world.start_again(), world.tell("the coordinator is started again")))
 
 
 def stop_the_coordinator(world, rng):
@@ -106,7 +111,13 @@ def fill_the_disk(world, rng):
             pass
     world.filled = True
     world.tell(f"the disk is full for {seconds:.1f} s")
-    world.after(seconds, lambda: (ballast.unlink(), world.tell("the disk has room")))
+    world.broken = True
+
+    def roomy():
+        ballast.unlink()
+        world.broken = time.monotonic()
+        world.tell("the disk has room")
+    world.after(seconds, roomy)
 
 
 def restart_postgres(world, rng):
@@ -114,8 +125,14 @@ def restart_postgres(world, rng):
         return False
     seconds = rng.uniform(0, 3)
     world.server.crash()
+    world.broken = True
     world.tell(f"PostgreSQL crashes, and is started again in {seconds:.1f} s")
-    world.after(seconds, lambda: (world.server.begin(), world.tell("PostgreSQL is started again")))
+
+    def started():
+        world.server.begin()
+        world.broken = time.monotonic()
+        world.tell("PostgreSQL is started again")
+    world.after(seconds, started)
 
 
 FAULTS = (kill_an_agent, kill_an_agent, terminate_an_agent, stop_an_agent, stop_an_agent, kill_the_coordinator, kill_the_coordinator,

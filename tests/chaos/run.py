@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import faults
+import reading
 import suites
 from world import Client, World, Wrong
 
@@ -50,13 +51,13 @@ class Round:
         """Where the round takes place, and what can go wrong there."""
         world, rng, drawn = self.world, self.rng, list(faults.FAULTS)
         world.network = world.server = None
-        world.cut = world.disk = world.filled = world.slept = False
+        world.cut = world.filled = world.slept = False
         world.count = 0
         world.long = self.options.long and self.seed % 10 == 0
         if self.options.store == "postgres":
             faults.with_postgres(world)
             drawn += [faults.restart_postgres] * 3
-        elif self.seed % 4 == 1 and self.has("a full disk", faults.with_a_small_disk(world)):
+        if self.seed % 4 == 1 and self.has("a full disk", faults.with_a_small_disk(world)):
             drawn += [faults.fill_the_disk] * 3
         if self.seed % 2 == 0 and self.has("a cut network", faults.with_a_network(world, self.seed)):
             drawn += [faults.cut_the_network] * 3
@@ -70,7 +71,7 @@ class Round:
     def play(self):
         world, rng = self.world, self.rng
         drawn = self.place()
-        world.start_coordinator()
+        world.first_coordinator()
         slots = [rng.randint(1, 3) for _ in range(rng.randint(3, 4))]
         for number, count in enumerate(slots):
             world.start_agent(f"agent{number}", count, world.network[0] if world.network and number == 0 else None)
@@ -82,6 +83,7 @@ class Round:
         if world.long:
             world.after(0.5, lambda: self.happen(faults.stop_an_agent))
         self.wait()
+        self.watch_again()
         self.close()
 
     def submit(self):
@@ -104,16 +106,14 @@ class Round:
         """Until all runs have ended and everything that broke is mended."""
         world = self.world
         deadline = time.monotonic() + ROUND + (70 if world.long else 0)
-        while not all([client.look() for client in world.clients]) or world.later:
+        while not all([client.look() for client in world.clients]) or world.later or not world.coordinator.up:
             world.due()
             if time.monotonic() > deadline:
                 waits = [client.name for client in world.clients if not client.look()]
                 raise Wrong(f"no end of {', '.join(waits) or 'the round'} in sight")
-            if not world.coordinator.lives() and not world.later:
-                raise Wrong(f"the coordinator ended with {world.coordinator.child.returncode}")
+            world.supervise()
             self.look_at_agents()
             time.sleep(0.01)
-        self.go_on()
 
     def look_at_agents(self):
         for agent in self.world.agents:
@@ -123,21 +123,36 @@ class Round:
             if code == 0 and not getattr(agent, "told", False):
                 raise Wrong(f"{agent.name} left unasked")
 
-    def go_on(self):
-        """A run that could not be recorded is incomplete, and goes on under the next coordinator, as the ledger has it."""
+    def watch_again(self):
+        """Who was told that a run could not be recorded asks once more, when its ledger has its end: that says what was told, unless
+        another coordinator has gone on with the run meanwhile."""
         world = self.world
-        unrecorded = [client for client in world.clients if client.code == 3 and world.filled]
-        for client in unrecorded:
-            if "could not be written" not in client.process.said():
-                raise Wrong(f"{client.name} ended with 3 and did not say why")
-        if unrecorded:
-            self.faults["runs that the full disk ended"] += len(unrecorded)
-            if world.coordinator.end(signal.SIGTERM) != 0:
-                raise Wrong("the coordinator did not end with 0")
-            world.start_coordinator()
-            for client in unrecorded:
-                client.start(watch=True)
+        untold = [client for client in world.clients if client.unrecorded()]
+        if not untold:
+            if any(client.code == 3 for client in world.clients):
+                raise Wrong("a run is incomplete, and that is not for want of room")
+            return
+        self.faults["runs that could not be recorded"] += len(untold)
+        deadline = time.monotonic() + ROUND
+        while not all(self.is_recorded(client) for client in untold):
+            world.due()
+            world.supervise()
+            if time.monotonic() > deadline:
+                raise Wrong("the end of a run that could not be recorded does not come into its ledger")
+            time.sleep(0.05)
+        for client in untold:
+            told, begun = client.code, client.begun
+            client.start(watch=True)
             self.wait()
+            if client.code != told and world.begun == begun:
+                raise Wrong(f"{client.name} was told {told}, and {client.code} when it asked again: {client.process.said()}")
+
+    def is_recorded(self, client):
+        try:
+            line, _ = reading.run(self.world.store, client.name)
+        except reading.Unreadable:
+            return False
+        return line[1] is not None
 
     def close(self):
         world = self.world
@@ -147,7 +162,9 @@ class Round:
                 agent.signal(signal.SIGTERM)
         for agent in world.agents:
             code = agent.end(0)
-            if code not in (0, -signal.SIGKILL):
+            # One that had only just been started did not listen for signals yet.
+            early = code == -signal.SIGTERM and "offers" not in agent.said()
+            if code not in (0, -signal.SIGKILL) and not early:
                 raise Wrong(f"{agent.name} was told to go and ended with {code}")
         if world.coordinator.end(signal.SIGTERM) != 0:
             raise Wrong(f"the coordinator was told to end and ended with {world.coordinator.child.returncode}")
@@ -159,6 +176,9 @@ class Round:
         left = world.dies_out(10)
         if left:
             raise Wrong(f"left behind: {left}")
+        for process in world.all:
+            if "panicked at" in process.said():
+                raise Wrong(f"{process.name} panicked: {process.said()}")
 
     def check(self, client):
         world = self.world
@@ -167,8 +187,10 @@ class Round:
                  "--plan", world.directory / f"{client.name}.plan", "--exit", str(client.code), *files]
         checked = subprocess.run(words, capture_output=True, text=True)
         if checked.returncode:
-            raise Wrong(f"{client.name} ended with {client.code}:\n{checked.stdout}{checked.stderr}")
-        if client.code not in (0, 1):
+            found = checked.stdout.splitlines()
+            shown = "\n".join([*found[:20], *[f"… and {len(found) - 20} more"][: len(found) > 20]])
+            raise Wrong(f"{client.name} ended with {client.code}:\n{shown}\n{checked.stderr}")
+        if client.code not in (0, 1) and not client.unrecorded():
             raise Wrong(f"{client.name} ended with {client.code}:\n{client.process.said()}")
         self.runs.append(checked.stderr.strip().split(", ", 4)[-1])
 
@@ -181,6 +203,8 @@ def one(options, number, skipped):
         this.play()
     except (Wrong, OSError, KeyboardInterrupt) as error:
         wrong = error
+        if this.world.disk:
+            shutil.copytree(this.world.state, this.world.directory / "disk", ignore=shutil.ignore_patterns("ballast"), dirs_exist_ok=True)
     finally:
         this.world.destroy()
     took = time.monotonic() - began

@@ -20,9 +20,9 @@ class Wrong(Exception):
 
 
 class Process:
-    def __init__(self, world, name, words, space=None):
+    def __init__(self, world, name, words, space=None, logs=None):
         self.name, self.space, self.stopped = name, space, False
-        self.log = world.directory / f"{name}.err"
+        self.log = (logs or world.directory) / f"{name}.err"
         self.out = world.directory / f"{name}.out"
         if space:
             words = ["ip", "netns", "exec", space, *words]
@@ -80,9 +80,14 @@ class Client:
         """Whether it has ended. Who comes again when the run is over is refused, and watches it then."""
         if self.code is None and not self.process.lives():
             self.code = self.process.child.returncode
+            self.begun = self.world.begun
             if self.code == 2 and self.starts > 1 and "exists already" in self.process.said():
                 self.start(watch=True)
         return self.code is not None
+
+    def unrecorded(self):
+        """Whether it was told that the run's record could not be written."""
+        return self.code in (1, 3) and self.world.filled and "could not be written" in self.process.said()
 
 
 class World:
@@ -100,7 +105,10 @@ class World:
         self.listen, self.trust, self.lost_after = "127.0.0.1:0", [], "2s"
         self.store = f"sqlite:{self.state}/evenkeel.db"
         self.coordinator = self.address = None
-        self.agents, self.clients, self.begun = [], [], 0
+        # The coordinator is down and will be started again; the store is out of reach, or was up to then.
+        self.resting, self.broken = False, None
+        self.agents, self.clients, self.all, self.begun = [], [], [], 0
+        self.disk = False
         self.later, self.order, self.cleanups = [], 0, []
         self.told = []
         self.began = time.monotonic()
@@ -110,8 +118,10 @@ class World:
         if self.options.verbose:
             print("   ", self.told[-1], flush=True)
 
-    def start(self, name, words, space=None):
-        return Process(self, name, [self.options.binary, *words], space)
+    def start(self, name, words, space=None, logs=None):
+        process = Process(self, name, [self.options.binary, *words], space, logs)
+        self.all.append(process)
+        return process
 
     # ---------------------------------------------------------------- what happens later
 
@@ -126,20 +136,54 @@ class World:
     # ---------------------------------------------------------------- who takes part
 
     def start_coordinator(self):
+        """Starts one and does not wait for it. Its log is where its state is, so that a full disk is full for both."""
         self.begun += 1
         name = f"coordinator-{self.begun}"
         words = ["coordinator", "--listen", self.listen, "--store", self.store, "--state", str(self.state), "--lost-after", self.lost_after]
-        self.coordinator = self.start(name, words + self.trust)
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            said = self.coordinator.out.read_text()
-            if said.startswith("listening on ") and said.endswith("\n"):
-                break
-            if not self.coordinator.lives() or time.monotonic() > deadline:
-                raise Wrong(f"{name} does not come up: {self.coordinator.said()}")
+        self.coordinator = self.start(name, words + self.trust, logs=self.state)
+        self.coordinator.since = time.monotonic()
+        self.coordinator.up = False
+
+    def first_coordinator(self):
+        """Starts one and waits for its address. The port that it found is its own from then on, also when it comes again."""
+        self.start_coordinator()
+        while not self.is_up():
+            if not self.coordinator.lives():
+                raise Wrong(f"{self.coordinator.name} does not come up: {self.coordinator.said()}")
             time.sleep(0.005)
-        # The port that it found is its own from then on, also when it comes again.
-        self.address = self.listen = said.split()[2]
+        self.address = self.listen = self.coordinator.out.read_text().split()[2]
+
+    def is_up(self):
+        """Whether the coordinator listens."""
+        coordinator = self.coordinator
+        if not coordinator.up:
+            said = coordinator.out.read_text()
+            coordinator.up = said.startswith("listening on ") and said.endswith("\n")
+            if not coordinator.up and not coordinator.stopped and time.monotonic() > coordinator.since + PATIENCE:
+                raise Wrong(f"{coordinator.name} does not come up: {coordinator.said()}")
+        return coordinator.up
+
+    def supervise(self):
+        """What a supervisor does: a coordinator that could not reach its store is started again."""
+        coordinator = self.coordinator
+        if coordinator.lives():
+            self.is_up()
+        elif coordinator.child.returncode == 3 and self.hindered():
+            self.tell(f"{coordinator.name} cannot reach its store, and is started again")
+            self.after(0.5, self.start_again)
+            self.resting = True
+        elif not self.resting:
+            raise Wrong(f"{coordinator.name} ended with {coordinator.child.returncode}: {coordinator.said()}")
+
+    def hindered(self):
+        """Whether the store has been out of reach since the coordinator was started."""
+        if self.resting:
+            return False
+        return self.broken is True or (self.broken or 0) >= self.coordinator.since
+
+    def start_again(self):
+        self.resting = False
+        self.start_coordinator()
 
     def start_agent(self, name, slots, space=None):
         words = ["agent", "--coordinator", self.address, "--name", name.partition("+")[0], "--slots", str(slots), *self.trust]

@@ -85,6 +85,35 @@ pub fn write_all(record: &Record, directory: &Path) -> Result<(), ReportError> {
     junit.and(json)
 }
 
+/// One report of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    Json,
+    /// Of all suites, or one suite's part.
+    Junit(Option<u32>),
+}
+
+/// A report without a file: for where there is no room for one.
+pub fn render(record: &Record, directory: &Path, report: Report) -> Result<Vec<u8>, ReportError> {
+    let path = directory.join(OUTPUTS);
+    let outputs = Outputs::open(&path).map_err(|source| ReportError::Outputs { path, source })?;
+    let mut text = Vec::new();
+    match report {
+        Report::Json => json::write(record, &outputs, &mut text).map_err(|source| {
+            let path = directory.join(JSON);
+            ReportError::Write { path, source }
+        })?,
+        Report::Junit(suite) => {
+            junit::write(record, suite, &outputs, &mut text).map_err(|source| {
+                let path = directory.join(suite.map_or_else(|| JUNIT.to_owned(), junit_of));
+                let source = Box::new(source);
+                ReportError::Junit { path, source }
+            })?;
+        }
+    }
+    Ok(text)
+}
+
 fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), ReportError>,

@@ -7,13 +7,28 @@ use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;
 use l::entry::Body;
 
+/// So many tests that got lost are named in a run's last word.
+const NAMED: usize = 5;
+
 impl Run {
+    /// Its record can be written no more, for this reason: nothing is waited for, and the run gets the verdict that what is known allows,
+    /// at best incomplete. What it says of its end names what is lost.
+    pub fn abandon(&mut self, now: Micros, reason: &str) -> Vec<Effect> {
+        if !self.is_closed() {
+            self.abandoned = Some(reason.to_owned());
+            self.end_work();
+            self.close(now);
+        }
+        self.flush(now)
+    }
+
     /// Every work is done: whatever still has no verdict gets one, and the run gets its own.
     pub(super) fn close(&mut self, now: Micros) {
         let stopped = self.record.stopped.clone();
-        let (left, why) = match &stopped {
-            Some(stopped) => (Verdict::NotRun, stopped.reason.clone()),
-            None => (Verdict::Lost, "no verdict came for it".to_owned()),
+        let (left, why) = match (&self.abandoned, &stopped) {
+            (Some(reason), _) => (Verdict::Lost, reason.clone()),
+            (None, Some(stopped)) => (Verdict::NotRun, stopped.reason.clone()),
+            (None, None) => (Verdict::Lost, "no verdict came for it".to_owned()),
         };
         let mut unsettled = Vec::new();
         let said = !is_planted(Fault::Undecided);
@@ -28,6 +43,7 @@ impl Run {
                 .filter(|(_, case)| case.verdict().is_none());
             unsettled.extend(open.map(|(case, _)| (unit as u32, Some(case as u32))));
         }
+        let lost = self.names_of(&unsettled);
         for (unit, case) in unsettled {
             self.settle(unit, case, left, &why);
         }
@@ -39,12 +55,17 @@ impl Run {
             totals.lost + totals.not_run > 0 || !self.record.listed || self.unconcluded;
         let interrupted = stopped.as_ref().is_some_and(|stopped| stopped.interrupted);
         let objection = self.record.objections.first();
+        let abandoned = self.abandoned.as_ref();
+        let abandoned = abandoned.map(|reason| format!("{reason}{lost}"));
         let (verdict, exit_code, message) = if totals.failures() > 0 || objection.is_some() {
             let reason = stopped.map(|stopped| stopped.reason);
             let objection = objection.map(|objection| objection.message.clone());
             let unbuilt = self.unbuilt && totals.failures() == 0;
             let code = if unbuilt { UNBUILT } else { RED };
-            ("red", code, objection.or(reason).unwrap_or_default())
+            let message = abandoned.or(objection).or(reason);
+            ("red", code, message.unwrap_or_default())
+        } else if let Some(message) = abandoned {
+            ("incomplete", 3, message)
         } else if let Some((message, _)) = &self.refused {
             ("incomplete", 2, message.clone())
         } else if interrupted {
@@ -85,6 +106,24 @@ impl Run {
         self.flush_entries(now);
         self.effects.push(Effect::Close);
         self.send_all(&Command::Close { abort: false });
+    }
+
+    /// How many these are and what some of them are called, to be said behind a reason.
+    fn names_of(&self, unsettled: &[(u32, Option<u32>)]) -> String {
+        let named = unsettled.iter().take(NAMED).map(|&(unit, case)| {
+            let unit = &self.record.units[unit as usize];
+            let name = case.map_or(&unit.name, |case| &unit.cases[case as usize].id);
+            self.record.with_suite(unit.suite, name)
+        });
+        let names = named.collect::<Vec<_>>().join(", ");
+        match unsettled.len() {
+            0 => String::new(),
+            count if count <= NAMED => format!("; no verdict is known of {names}"),
+            count => format!(
+                "; no verdict is known of {names} and {} more",
+                count - NAMED
+            ),
+        }
     }
 
     /// Says which suite has nothing that could have failed. A replay has only what one shard ran.

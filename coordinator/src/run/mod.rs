@@ -181,6 +181,8 @@ pub struct Run {
     unconcluded: bool,
     /// Nothing more is run, whatever is left.
     over: bool,
+    /// Why its record can be written no more.
+    abandoned: Option<String>,
     /// All that was run is on its way into the store, and has arrived there: processes may be told that nothing more comes.
     settling: bool,
     settled: bool,
@@ -272,6 +274,7 @@ impl Run {
             unbuilt: false,
             unconcluded: false,
             over: false,
+            abandoned: None,
             settling: false,
             settled: false,
             awaited: VecDeque::new(),

@@ -26,6 +26,9 @@ const MAX_FACTS: usize = 100_000;
 /// An agent serves no more runs than this at a time.
 const MAX_RUNS: usize = 4096;
 
+/// Who seems to be silent is listened to for this much longer.
+const STILL_TO_READ: std::time::Duration = std::time::Duration::from_millis(250);
+
 pub(super) struct Agents {
     pub hub: mpsc::Sender<HubMessage>,
     pub settings: Settings,
@@ -206,6 +209,11 @@ impl Session {
                 biased;
                 _ = &mut ends => break Ending::Replaced,
                 message = tokio::time::timeout(lost_after, incoming.message()) => message,
+            };
+            // Where it is this process that stood still, what the agent said meanwhile is still to be read.
+            let message = match message {
+                Err(_) => tokio::time::timeout(STILL_TO_READ, incoming.message()).await,
+                message => message,
             };
             let message = match message {
                 Err(_) => break Ending::Silent,

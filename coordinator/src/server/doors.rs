@@ -99,12 +99,13 @@ impl RunDoor {
         self.events.send(message).await.is_ok()
     }
 
-    pub(super) fn tell(&self, message: RunMessage) {
-        // A run that is over needs no telling.
-        self.words.send(message).ok();
+    /// False where the run is over.
+    pub(super) fn tell(&self, message: RunMessage) -> bool {
+        self.words.send(message).is_ok()
     }
 
     pub(super) fn event(&self, event: Event) {
+        // A run that is over needs no telling.
         self.tell(RunMessage::Event(event));
     }
 }
@@ -130,6 +131,16 @@ impl RunInbox {
         }
         some
     }
+
+    /// Nothing more is taken in. What came before and was not looked at is here.
+    pub(super) fn close(mut self) -> Vec<RunMessage> {
+        self.words.close();
+        self.events.close();
+        let words = std::iter::from_fn(|| self.words.try_recv().ok());
+        let mut rest: Vec<RunMessage> = words.collect();
+        rest.extend(std::iter::from_fn(|| self.events.try_recv().ok()));
+        rest
+    }
 }
 
 /// From runs to the hub. Unbounded: a notice comes of a slot, an agent or the end of a run.
@@ -145,5 +156,23 @@ impl HubDoor {
     pub(super) fn deaf(&self, agent: AgentId) {
         let reason = "it does not take what it is sent".to_owned();
         self.tell(Notice::Cut { agent, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What came to a run while it ended was dropped unseen: an agent that came back in that moment was never told that it was over, and
+    /// did not end when it was told to go.
+    #[tokio::test]
+    async fn what_comes_while_a_run_ends_is_seen_or_refused() {
+        let (door, inbox) = RunDoor::new();
+        let tick = || RunMessage::Event(Event::Tick);
+        assert!(door.tell(tick()));
+        assert!(door.send(tick()).await);
+        assert_eq!(inbox.close().len(), 2);
+        assert!(!door.tell(tick()));
+        assert!(!door.send(tick()).await);
     }
 }

@@ -3,28 +3,25 @@
 //! Rows go to the store one append at a time; what arrives meanwhile waits for the next one, so that a fast run is
 //! written in few large transactions. Effects that depend on durability wait in `gated` until their row is stored.
 
-use super::abandon::abandon;
+use super::abandon::{End, Rest, Unwritten, WriteError, not_green, write_later, write_reports};
 use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
 use super::ended::ended;
 use super::error_chain;
 use super::hub::Notice;
 use super::metrics;
 use super::submission::{history_queries, load_history};
-use crate::report;
-use crate::run::{
-    AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, RED, Run, UNBUILT,
-};
+use crate::report::{self, ReportError};
+use crate::run::{AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, Run};
 use crate::store::{RunHandle, Store, StoreError, samples_of};
 use crate::wire::{self, Opening};
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use v1::watch_event::Body as Watched;
 
 pub(super) enum RunMessage {
@@ -88,9 +85,8 @@ struct RunTask {
     history: Option<JoinHandle<Result<History, StoreError>>>,
     history_loaded: bool,
     // Rows and texts that wait for the next append, those of the append under way, and what waits for them.
-    rows: Vec<Vec<u8>>,
-    texts: Vec<u8>,
-    writing: Option<JoinHandle<Result<Vec<Vec<u8>>, StoreError>>>,
+    waiting: Unwritten,
+    writing: Option<JoinHandle<(Unwritten, Result<(), WriteError>)>>,
     appended: u64,
     stored: u64,
     gated: VecDeque<(u64, Gated)>,
@@ -137,8 +133,7 @@ pub(super) fn spawn(seat: RunSeat, opened: Opened) -> RunDoor {
         watchers: Vec::new(),
         history: None,
         history_loaded: opened.history_loaded,
-        rows: Vec::new(),
-        texts: Vec::new(),
+        waiting: Unwritten::default(),
         writing: None,
         appended: opened.stored,
         stored: opened.stored,
@@ -150,8 +145,10 @@ pub(super) fn spawn(seat: RunSeat, opened: Opened) -> RunDoor {
         counted: (0, 0),
     };
     tokio::spawn(async move {
+        let mut inbox = inbox;
         task.perform(opened.effects);
-        let failed = task.serve(inbox).await;
+        let failed = task.serve(&mut inbox).await;
+        task.dismiss(inbox.close(), failed.is_err());
         task.finish(failed.err()).await;
     });
     door
@@ -162,7 +159,7 @@ impl RunTask {
         self.started.elapsed().into()
     }
 
-    async fn serve(&mut self, mut inbox: RunInbox) -> Result<(), StoreError> {
+    async fn serve(&mut self, inbox: &mut RunInbox) -> Result<(), WriteError> {
         self.release();
         let mut messages = Vec::new();
         loop {
@@ -184,8 +181,7 @@ impl RunTask {
                 biased;
                 written = async { self.writing.as_mut().expect("guarded by the condition").await }, if self.writing.is_some() => {
                     self.writing = None;
-                    let rows = written.map_err(|_| StoreError::Gone)??;
-                    self.written(rows);
+                    self.has_written(written)?;
                 }
                 history = async { self.history.as_mut().expect("guarded by the condition").await }, if self.history.is_some() => {
                     self.history = None;
@@ -195,7 +191,7 @@ impl RunTask {
                 }
                 some = inbox.next(&mut messages) => {
                     if !some {
-                        return Err(StoreError::Gone);
+                        return Err(StoreError::Gone.into());
                     }
                     for message in messages.drain(..) {
                         self.message(message);
@@ -264,14 +260,14 @@ impl RunTask {
             match effect {
                 Effect::Append(batch) => {
                     self.count(&batch);
-                    self.rows.push(batch.encode_to_vec());
+                    self.waiting.rows.push(batch.encode_to_vec());
                     self.appended += 1;
                     for show in shows.drain(..) {
                         self.gated
                             .push_back((self.appended, Gated::Show(Box::new(show))));
                     }
                 }
-                Effect::StoreText { bytes, .. } => self.texts.extend(bytes),
+                Effect::StoreText { offset, bytes } => self.waiting.text(offset, &bytes),
                 Effect::CallWhenStored => self.gated.push_back((self.appended, Gated::Stored)),
                 Effect::Ack { agent, sequence } => {
                     self.gated
@@ -340,7 +336,7 @@ impl RunTask {
 
     /// Starts the next append, if there is something to append and none is under way.
     fn write(&mut self) {
-        if self.rows.is_empty() {
+        if self.waiting.rows.is_empty() {
             self.unwritten = None;
             return;
         }
@@ -349,29 +345,38 @@ impl RunTask {
             return;
         }
         self.unwritten = None;
-        let rows = std::mem::take(&mut self.rows);
-        let texts = std::mem::take(&mut self.texts);
+        let mut waiting = std::mem::take(&mut self.waiting);
         let (leases, results) = std::mem::take(&mut self.counted);
         let store = self.seat.store.clone();
         let handle = self.seat.handle;
         let directory = self.seat.directory.clone();
         self.writing = Some(tokio::spawn(async move {
-            if !texts.is_empty() {
-                let path = directory.join(report::OUTPUTS);
-                let written =
-                    tokio::task::spawn_blocking(move || append_texts(&path, &texts)).await;
-                written
-                    .map_err(|_| StoreError::Gone)?
-                    .map_err(|source| StoreError::Directory {
-                        path: directory,
-                        source,
-                    })?;
+            if let Err(error) = waiting.write_texts(&directory).await {
+                return (waiting, Err(error));
             }
             let begun = Instant::now();
-            store.append(handle, rows.clone()).await?;
-            metrics::stored(rows.len() as u64, leases, results, begun.elapsed());
-            Ok(rows)
+            let stored = store.append(handle, waiting.rows.clone()).await;
+            if stored.is_ok() {
+                metrics::stored(waiting.rows.len() as u64, leases, results, begun.elapsed());
+            }
+            (waiting, stored.map_err(WriteError::from))
         }));
+    }
+
+    /// An append has come to its end. What it did not write waits again, before what came meanwhile.
+    fn has_written(
+        &mut self,
+        ended: Result<(Unwritten, Result<(), WriteError>), JoinError>,
+    ) -> Result<(), WriteError> {
+        let (rest, written) = ended.map_err(|_| StoreError::Gone)?;
+        match written {
+            Ok(()) => self.written(rest.rows),
+            Err(error) => {
+                self.waiting = rest.and(std::mem::take(&mut self.waiting));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Rows are durable: what waited for each of them goes out, and the row itself behind what it shows.
@@ -454,52 +459,107 @@ impl RunTask {
         self.tell_watchers(0, body);
     }
 
-    /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
-    async fn finish(mut self, failed: Option<StoreError>) {
-        let mut last = ended(self.run.record(), self.seat.store.directory());
-        let rows = std::mem::take(&mut self.rows);
-        let failed = match failed {
-            Some(error) => Some(error_chain(&error)),
-            None => self.write_everything(rows.clone()).await.err(),
-        };
-        match failed {
-            None => self.written(rows),
-            // The run is another coordinator's, and goes on there: nobody is told that it has ended.
-            Some(_) if self.seat.store.is_superseded() => return,
-            Some(reason) => {
-                // Not a test's failure and never a pass; a failure that is known stays one.
-                if !matches!(last.exit_code, RED | UNBUILT) {
-                    last.verdict = "incomplete".to_owned();
-                    last.exit_code = 3;
-                }
-                last.message = format!("the run's record could not be written: {reason}");
-                let (store, handle) = (self.seat.store.clone(), self.seat.handle);
-                tokio::spawn(abandon(store, handle, last.message.clone()));
-                for outbox in self.outboxes.values() {
-                    let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
-                    // One that does not listen is cut off by the hub.
-                    let _ = outbox.send(close);
-                }
+    /// Agents that came when the run was about to end hear that it has: what they hold of it is nobody's.
+    fn dismiss(&mut self, late: Vec<RunMessage>, failed: bool) {
+        for message in late {
+            let (agent, outbox) = match message {
+                RunMessage::Agent { joined, outbox } => (joined.agent, outbox),
+                RunMessage::Back { back, outbox } => (back.agent, outbox),
+                RunMessage::Event(_) | RunMessage::Watch { .. } => continue,
+            };
+            if failed {
+                // With the others, as soon as it is known that it cannot go on.
+                self.outboxes.insert(agent, outbox);
+                continue;
             }
-        }
-        // The hub hears it first: whoever is told that the run has ended may ask for its reports at once.
-        self.seat.hub.tell(Notice::Ended {
-            run: self.seat.opening.number,
-            ended: Box::new(last.clone()),
-            rows: self.stored,
-        });
-        for watcher in std::mem::take(&mut self.watchers) {
-            let (sequence, body) = (0, Some(Watched::Ended(last.clone())));
-            // One that is slow to take the rest waits for itself only.
-            tokio::spawn(async move {
-                let event = v1::WatchEvent { sequence, body };
-                watcher.events.send(event).await.ok();
-            });
+            let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
+            // One that does not listen is cut off by the hub.
+            let _ = outbox.send(close);
         }
     }
 
-    /// One transaction for the last rows, the verdict and the history; the reports are made meanwhile.
-    async fn write_everything(&mut self, rows: Vec<Vec<u8>>) -> Result<(), String> {
+    /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
+    async fn finish(mut self, failed: Option<WriteError>) {
+        let mut failed = failed;
+        if let Some(writing) = self.writing.take() {
+            let written = self.has_written(writing.await);
+            failed = failed.or(written.err());
+        }
+        let closed = match failed {
+            Some(error) => Err(error),
+            None => self.write_everything().await,
+        };
+        match closed {
+            Ok(reports) => {
+                let rows = std::mem::take(&mut self.waiting.rows);
+                self.written(rows);
+                let last = ended(self.run.record(), self.seat.store.directory());
+                if let Err(error) = reports {
+                    self.seat.warn_of_reports(&error);
+                    self.seat.write_later(None);
+                }
+                self.seat.tell_end(&last, self.stored, self.watchers);
+            }
+            // The run is another coordinator's, or the next one's, and goes on there: nobody is told that it has ended.
+            Err(error) if error.is_anothers() || self.seat.store.is_superseded() => {}
+            Err(error) => self.abandon(&error).await,
+        }
+    }
+
+    /// Its record cannot be written: it ends here, and whoever is told how hears what the ledger will say.
+    async fn abandon(self, error: &WriteError) {
+        let reason = format!(
+            "the run's record could not be written: {}",
+            error_chain(error)
+        );
+        let now = self.now();
+        let RunTask {
+            seat,
+            mut run,
+            outboxes,
+            watchers,
+            waiting: mut unwritten,
+            stored,
+            ..
+        } = self;
+        for effect in run.abandon(now, &reason) {
+            if let Effect::Append(batch) = effect {
+                unwritten.rows.push(batch.encode_to_vec());
+            }
+        }
+        let mut record = run.into_record();
+        // What may have arrived, and has not for all that is known, lets nothing pass.
+        let mut before = None;
+        if let Some(row) = unwritten.rows.last_mut()
+            && let Some((other, closed)) = not_green(row, &reason)
+        {
+            before = Some(std::mem::replace(row, other));
+            record.closed = Some(closed);
+        }
+        for outbox in outboxes.values() {
+            let close = wire::command(Command::Close { abort: true }, &seat.opening);
+            // One that does not listen is cut off by the hub.
+            let _ = outbox.send(close);
+        }
+        // They may find room where the ledger does not.
+        let (record, reports) = write_reports(record, seat.directory.clone()).await;
+        if let Err(error) = &reports {
+            seat.warn_of_reports(error);
+        }
+        let last = ended(&record, seat.store.directory());
+        seat.write_later(Some(End {
+            stored,
+            unwritten,
+            before,
+            closed: record.closed.clone().unwrap_or_default(),
+            totals: record.totals(),
+        }));
+        seat.tell_end(&last, stored, watchers);
+    }
+
+    /// One transaction for the last rows, the verdict and the history; the reports are made meanwhile, and what came of them comes back.
+    async fn write_everything(&mut self) -> Result<Result<(), ReportError>, WriteError> {
+        self.waiting.write_texts(&self.seat.directory).await?;
         let record = self.run.record();
         let seat = &self.seat;
         let samples = if seat.keep_history {
@@ -508,22 +568,49 @@ impl RunTask {
             Vec::new()
         };
         let closed = record.closed.clone().unwrap_or_default();
-        let texts = std::mem::take(&mut self.texts);
-        if !texts.is_empty() {
-            let path = seat.directory.join(report::OUTPUTS);
-            let written = tokio::task::spawn_blocking(move || append_texts(&path, &texts)).await;
-            written
-                .map_err(|error| error.to_string())?
-                .map_err(|error| format!("the outputs cannot be written: {error}"))?;
-        }
+        let rows = self.waiting.rows.clone();
         let closing = seat
             .store
             .close_run(seat.handle, rows, &closed, record.totals(), samples);
         let closing = tokio::spawn(closing);
         let reports = tokio::task::block_in_place(|| report::write_all(record, &seat.directory));
-        let kept = closing.await.map_err(|error| error.to_string())?;
-        kept.map_err(|error| error_chain(&error))?;
-        reports.map_err(|error| error_chain(&error))
+        closing.await.map_err(|_| StoreError::Gone)??;
+        Ok(reports)
+    }
+}
+
+impl RunSeat {
+    fn warn_of_reports(&self, error: &dyn std::error::Error) {
+        let (run, error) = (&self.opening.run, error_chain(error));
+        tracing::warn!(run, "the reports of a run cannot be written yet: {error}");
+    }
+
+    /// What is not written is from now on somebody else's to write, the reports behind the ledger's end.
+    fn write_later(&self, end: Option<End>) {
+        tokio::spawn(write_later(Rest {
+            store: self.store.clone(),
+            run: self.handle,
+            directory: self.directory.clone(),
+            hub: self.hub.clone(),
+            end,
+        }));
+    }
+
+    fn tell_end(&self, last: &v1::Ended, rows: u64, watchers: Vec<Watcher>) {
+        // The hub hears it first: whoever is told that the run has ended may ask for its reports at once.
+        self.hub.tell(Notice::Ended {
+            run: self.opening.number,
+            ended: Box::new(last.clone()),
+            rows,
+        });
+        for watcher in watchers {
+            let (sequence, body) = (0, Some(Watched::Ended(last.clone())));
+            // One that is slow to take the rest waits for itself only.
+            tokio::spawn(async move {
+                let event = v1::WatchEvent { sequence, body };
+                watcher.events.send(event).await.ok();
+            });
+        }
     }
 }
 
@@ -531,18 +618,6 @@ impl RunTask {
 fn offer(events: &mpsc::Sender<v1::WatchEvent>, sequence: u64, body: Watched) -> bool {
     let body = Some(body);
     events.try_send(v1::WatchEvent { sequence, body }).is_ok()
-}
-
-fn append_texts(path: &std::path::Path, texts: &[u8]) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)?;
-    file.write_all(texts)?;
-    file.sync_data()
 }
 
 async fn sleep_until(at: Option<Instant>) {

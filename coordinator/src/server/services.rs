@@ -1,6 +1,8 @@
 //! The clients' service: submissions, watchers, reports.
 
+use super::abandon::record_of;
 use super::ended::ended;
+use super::error_chain;
 use super::hub::{self, Found, HubMessage};
 use super::past;
 use super::run_task::RunMessage;
@@ -211,49 +213,68 @@ impl v1::run_service_server::RunService for Runs {
     ) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
         let found = self.find(&request.project, &request.run).await?;
-        let Found::Ended { directory, .. } = found else {
+        let Found::Ended {
+            directory, handle, ..
+        } = found
+        else {
             return Err(Status::failed_precondition(format!(
                 "run {} has not ended yet",
                 request.run
             )));
         };
-        let name = match request.report() {
+        let (name, report) = match request.report() {
             v1::fetch_request::Report::Junit => match request.suite {
                 // Where there is one suite, its part is all of it.
-                Some(suite) if directory.join(report::junit_of(suite)).exists() => {
-                    report::junit_of(suite)
-                }
-                _ => report::JUNIT.to_owned(),
+                Some(suite) if directory.join(report::junit_of(suite)).exists() => (
+                    report::junit_of(suite),
+                    Some(report::Report::Junit(Some(suite))),
+                ),
+                _ => (report::JUNIT.to_owned(), Some(report::Report::Junit(None))),
             },
-            v1::fetch_request::Report::Json => report::JSON.to_owned(),
-            v1::fetch_request::Report::Outputs => report::OUTPUTS.to_owned(),
+            v1::fetch_request::Report::Json => {
+                (report::JSON.to_owned(), Some(report::Report::Json))
+            }
+            v1::fetch_request::Report::Outputs => (report::OUTPUTS.to_owned(), None),
             v1::fetch_request::Report::Unspecified => {
                 return Err(Status::invalid_argument(
                     "which report is wanted is not said",
                 ));
             }
         };
-        let path = directory.join(name);
-        let mut file = std::fs::File::open(&path)
-            .map_err(|error| Status::not_found(format!("no such report: {error}")))?;
         let (sender, receiver) = mpsc::channel(4);
-        tokio::task::spawn_blocking(move || {
-            loop {
-                let mut data = vec![0; CHUNK];
-                let chunk = match file.read(&mut data) {
-                    Ok(0) => return,
-                    Ok(length) => {
-                        data.truncate(length);
-                        Ok(v1::FetchChunk { data })
-                    }
-                    Err(error) => Err(Status::internal(error.to_string())),
-                };
-                let failed = chunk.is_err();
-                if sender.blocking_send(chunk).is_err() || failed {
-                    return;
-                }
+        match (std::fs::File::open(directory.join(name)), report) {
+            (Ok(file), _) => {
+                tokio::task::spawn_blocking(move || send_chunks(file, &sender));
             }
-        });
+            // What there was no room for is in the ledger all the same.
+            (Err(error), Some(report)) if error.kind() == std::io::ErrorKind::NotFound => {
+                let record = record_of(&self.store, handle).await;
+                let record = record.map_err(|error| hub::failed(&error))?;
+                if record.closed.is_none() {
+                    return Err(Status::not_found(
+                        "there is no report, and the ledger does not hold the end of the run yet",
+                    ));
+                }
+                let several = record.opened.suites.len() > 1;
+                let report = match request.suite {
+                    Some(suite) if several && record.wanted_junit().contains_key(&suite) => {
+                        report::Report::Junit(Some(suite))
+                    }
+                    _ => report,
+                };
+                let rendering = tokio::task::spawn_blocking(move || {
+                    report::render(&record, &directory, report)
+                });
+                let text = rendering.await.map_err(|_| gone())?;
+                let text = text.map_err(|error| Status::internal(error_chain(&error)))?;
+                tokio::task::spawn_blocking(move || {
+                    send_chunks(std::io::Cursor::new(text), &sender);
+                });
+            }
+            (Err(error), _) => {
+                return Err(Status::not_found(format!("no such report: {error}")));
+            }
+        }
         Ok(Response::new(Box::pin(outgoing(receiver))))
     }
 
@@ -292,6 +313,25 @@ impl v1::run_service_server::RunService for Runs {
         };
         let runs = rows.into_iter().map(line).collect();
         Ok(Response::new(v1::ListRunsResponse { runs }))
+    }
+}
+
+/// Sends all that can be read, piece by piece.
+fn send_chunks(mut from: impl Read, sender: &mpsc::Sender<Result<v1::FetchChunk, Status>>) {
+    loop {
+        let mut data = vec![0; CHUNK];
+        let chunk = match from.read(&mut data) {
+            Ok(0) => return,
+            Ok(length) => {
+                data.truncate(length);
+                Ok(v1::FetchChunk { data })
+            }
+            Err(error) => Err(Status::internal(error.to_string())),
+        };
+        let failed = chunk.is_err();
+        if sender.blocking_send(chunk).is_err() || failed {
+            return;
+        }
     }
 }
 

@@ -9,10 +9,15 @@ use crate::server::seats::{Member, Seat};
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tonic::Status;
 use v1::coordinator_message::Body as Out;
+
+/// Where it is looked so much too late for agents that are overdue, this process stood still, and nobody could come back.
+const LATE: Duration = Duration::from_millis(250);
+/// They have this long from then on.
+const AFTER_STANDSTILL: Duration = Duration::from_secs(1);
 
 impl Hub {
     pub(super) fn is_session(&self, agent: AgentId, session: u64) -> bool {
@@ -69,7 +74,19 @@ impl Hub {
         for held in &hello.held {
             let slots = held.slots.iter().copied();
             let slots: Vec<u32> = slots.filter(|slot| *slot < hello.slots).collect();
-            let Some(live) = self.runs.get(&held.number) else {
+            let back = RunMessage::Back {
+                back: AgentBack {
+                    agent: id,
+                    incarnation: hello.incarnation.clone(),
+                    opening: held.opening,
+                    slots: slots.clone(),
+                    clock: Micros(hello.clock_us),
+                },
+                outbox: outbox.clone(),
+            };
+            let live = self.runs.get(&held.number);
+            if !live.is_some_and(|live| live.door.tell(back)) {
+                // It is over, or is about to be.
                 let close = v1::CloseRun {
                     run: String::new(),
                     abort: true,
@@ -82,21 +99,11 @@ impl Hub {
                     return Err(Status::resource_exhausted("it holds too many runs"));
                 }
                 continue;
-            };
+            }
             for slot in &slots {
                 agent.member.seats[*slot as usize] = Seat::Serves(held.number);
             }
             agent.runs.insert(held.number);
-            live.door.tell(RunMessage::Back {
-                back: AgentBack {
-                    agent: id,
-                    incarnation: hello.incarnation.clone(),
-                    opening: held.opening,
-                    slots,
-                    clock: Micros(hello.clock_us),
-                },
-                outbox: outbox.clone(),
-            });
         }
         // What it was given and does not know of.
         for run in agent.runs.clone() {
@@ -216,6 +223,11 @@ impl Hub {
 
     pub(super) fn give_up_overdue(&mut self) {
         let now = Instant::now();
+        for agent in self.agents.values_mut() {
+            if agent.due.is_some_and(|due| due + LATE <= now) {
+                agent.due = Some(now + AFTER_STANDSTILL);
+            }
+        }
         let overdue: Vec<AgentId> = self
             .agents
             .iter()

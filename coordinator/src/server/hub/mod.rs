@@ -102,6 +102,10 @@ pub(super) enum Notice {
         /// How many rows it has.
         rows: u64,
     },
+    /// The end of a run is in its ledger, where it was not when it was told.
+    Written {
+        run: u64,
+    },
 }
 
 /// Project and id.
@@ -372,6 +376,7 @@ impl Hub {
                 }
             }
             Notice::Ended { run, ended, rows } => self.ended(run, ended, rows),
+            Notice::Written { run } => self.forget(run),
         }
     }
 

@@ -200,6 +200,14 @@ impl Hub {
         self.look_soon();
     }
 
+    /// What was told of a run that has ended is from now on what its ledger says.
+    pub(super) fn forget(&mut self, run: u64) {
+        self.ended.retain(|(_, found)| match found {
+            Found::Ended { handle, .. } => handle.number() as u64 != run,
+            _ => true,
+        });
+    }
+
     pub(super) fn find(&self, project: &str, run: &str) -> Result<Found, Status> {
         let wanted = (project.to_owned(), run.to_owned());
         let live: Vec<&LiveRun> = self
