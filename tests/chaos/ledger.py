@@ -266,6 +266,8 @@ class Ledger:
             self.wrong("result", f"{case.id} has a result under lease {entry['lease']}, which does not own it")
         if case.verdict is not None:
             self.wrong("twice", f"{case.id} has a result behind its verdict")
+        if not entry["agent_lost"] and self.agents[self.shards[lease.shard]["place"][0]]["gone"]:
+            self.wrong("lease", f"{case.id} has a result from an agent that is gone")
         if entry["started_us"] > entry["ended_us"]:
             self.wrong("result", f"{case.id} ends before it starts")
         processes = self.shards[lease.shard]["processes"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rounds of a coordinator, agents and runs among which things go wrong at random moments, each checked by check.py.
 
-  tests/chaos/run.py --rounds 50 --seed 1 --store sqlite
+  tests/chaos/run.py --rounds 50 --seed 1 --store both
 
 A line is printed for each round. One that fails keeps its directory, and the command that repeats it is printed. Faults that need rights
 which are not there are left out, and it is said once which.
@@ -215,7 +215,7 @@ def one(options, number, skipped):
         print(f"  {type(wrong).__name__}: {wrong}")
         print("".join(f"  {line}\n" for line in this.world.told), end="")
         print(f"  kept: {this.world.directory}")
-        print(f"  again: {sys.argv[0]} --rounds 1 --seed {this.seed} --store {options.store}{' --long' * options.long} --verbose", flush=True)
+        print(f"  again: {sys.argv[0]} --rounds 1 --seed {this.seed} --store {options.store}{' --no-long' * (not options.long)} --verbose", flush=True)
     elif options.keep:
         print(f"  kept: {this.world.directory}")
     else:
@@ -229,8 +229,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--long", action="store_true", help="in every tenth round an agent is stopped for a minute")
+    parser.add_argument("--store", choices=("sqlite", "postgres", "both"), default="sqlite", help="both: as many rounds on each")
+    parser.add_argument("--long", action=argparse.BooleanOptionalAction, default=True,
+                        help="in every tenth round an agent is stopped for a minute")
     parser.add_argument("--binary", default=str(HERE.parents[1] / "target/debug/evenkeel"))
     parser.add_argument("--python", default=sys.executable, help="a Python that has pytest; empty: no suite of pytest is run")
     parser.add_argument("--directory", default=None, help="where rounds have their directories [default: the temporary directory]")
@@ -240,6 +241,13 @@ def main():
     if options.python and subprocess.run([options.python, "-c", "import pytest"], capture_output=True).returncode:
         print(f"{options.python} has no pytest: only the runner that does nothing takes part")
         options.python = ""
+    stores = ("sqlite", "postgres") if options.store == "both" else (options.store,)
+    return 0 if all([rounds(options, store) for store in stores]) else 1
+
+
+def rounds(options, store):
+    """All rounds on one store; whether all were good."""
+    options.store = store
     good, counts, skipped = 0, Counter(), {}
     for number in range(options.rounds):
         told = len(skipped)
@@ -249,8 +257,8 @@ def main():
         for what, why in list(skipped.items())[told:]:
             print(f"  without {what}: {why}")
     total = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counts.items()))
-    print(f"{good} of {options.rounds} rounds are good; {total}")
-    return 0 if good == options.rounds else 1
+    print(f"{good} of {options.rounds} rounds on {store} are good; {total}", flush=True)
+    return good == options.rounds
 
 
 if __name__ == "__main__":

@@ -229,6 +229,29 @@ def the_ledger_says_green(run):
     run.write()
 
 
+@damage("gate")
+def the_ledger_says_incomplete(run):
+    row, place, _ = next(run.entries("closed"))
+    run.set(row, place, 1, b"incomplete")
+    run.set(row, place, 2, 3)
+    run.write()
+
+
+@damage("lease")
+def a_result_comes_from_an_agent_that_is_gone(run):
+    row, place, _ = next(run.entries("attempt"))
+    run.insert(row, place, "agent_gone", {1: 0, 2: b"it left"})
+    run.write()
+
+
+@damage("twice")
+def what_has_a_result_is_settled_too(run):
+    row, place, attempt = next(run.entries("attempt"))
+    unit = next(lease[2].get(3, 0) for lease in run.entries("leased") if lease[2][1] == attempt[1])
+    run.insert(row, place + 1, "settled", {1: unit, 2: attempt.get(2, 0), 3: b"lost"})
+    run.write()
+
+
 @damage("table")
 def the_table_of_runs_says_green(run):
     run.sql("UPDATE runs SET verdict = 'green', exit_code = 0, failures = 0 WHERE id = ?", run.number)
