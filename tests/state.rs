@@ -158,7 +158,9 @@ fn the_second_run_knows_what_the_first_one_took() {
     );
     let second = run();
     for ((_, took), (expected, _)) in first.iter().zip(&second) {
-        assert!((took - expected).abs() < 0.002, "{first:?} {second:?}");
+        // One run is believed but for what runs of a file usually differ by.
+        let near = 0.002 + took / 10.0;
+        assert!((took - expected).abs() < near, "{first:?} {second:?}");
     }
     // The long one goes first, wherever the alphabet puts it.
     suite.write("test_a_new_one.py", "def test_it(): pass\n");

@@ -68,7 +68,7 @@ fn what_another_tool_measured_plans_the_first_run() {
     let first = named(&events, "leased").next().unwrap();
     assert_eq!(first["unit"], "tests/test_slow.py");
     let expected = first["expected_s"].as_f64().unwrap();
-    assert!((7.5..7.6).contains(&expected), "{first}");
+    assert!((7.0..8.0).contains(&expected), "{first}");
 
     // From then on what was measured here counts.
     let units = exported(&suite, &["--suite", "pytest"]);

@@ -2,7 +2,10 @@
 
 use crate::model::Instance;
 use crate::world::{Fact, Order, Policy};
-use evenkeel_schedule::{Dispatcher, Estimate, Micros, Needs, Sample, UnitFacts, Weight, estimate};
+use evenkeel_schedule::{
+    Dispatcher, Estimate, Experience, Learner, Micros, Needs, Past, PastRun, Sample, UnitFacts,
+    Weight,
+};
 
 /// With no more slots than this, the run looks at all of them each time; with more, from time to time.
 const FEW: usize = 64;
@@ -10,7 +13,10 @@ const LOOK: u64 = 50_000;
 
 pub struct Ours {
     dispatcher: Dispatcher,
+    learner: Learner,
     weights: Vec<Weight>,
+    /// When each unit began.
+    begun: Vec<u64>,
     /// What each slot holds, in its order; nothing where it is gone.
     held: Vec<Option<Vec<u32>>>,
     stirred: Vec<u32>,
@@ -34,25 +40,32 @@ pub fn freely(instance: &Instance) -> Box<dyn Policy> {
     Box::new(Ours::new(instance, usize::MAX))
 }
 
-fn estimates(instance: &Instance) -> Vec<Estimate> {
+fn learner(instance: &Instance) -> Learner {
     let names: Vec<String> = (0..instance.times.len())
         .map(|unit| format!("{}/{unit}", instance.files[unit]))
         .collect();
     let sample = |work: u64| Sample {
         work: Micros(work),
         setup: Micros::ZERO,
+        run: 0,
+        passed: true,
     };
-    let samples: Vec<Vec<Sample>> = instance
-        .history
-        .iter()
-        .map(|said| said.map(sample).into_iter().collect())
-        .collect();
-    let facts = names.iter().zip(&samples).map(|(name, samples)| UnitFacts {
-        name,
-        size: 0,
-        samples,
-    });
-    estimate(&facts.collect::<Vec<_>>())
+    let known = names.iter().zip(&instance.history);
+    let known = known.filter_map(|(name, said)| Some((name.clone(), vec![sample((*said)?)])));
+    let past = Past {
+        runs: vec![PastRun::default()],
+        units: known.collect(),
+    };
+    let facts = names.iter().map(|name| UnitFacts { name, size: 0 });
+    Learner::new(&Experience::new(&past), &facts.collect::<Vec<_>>(), true)
+}
+
+fn weight(estimate: Estimate) -> Weight {
+    Weight {
+        expected: estimate.work + estimate.setup,
+        order: estimate.order,
+        known: estimate.known,
+    }
 }
 
 impl Ours {
@@ -60,18 +73,17 @@ impl Ours {
         let mut dispatcher = Dispatcher::new();
         let slots = instance.speeds.len() as u32;
         (0..slots).for_each(|slot| dispatcher.expect(slot, 0));
-        let weight = |estimate: Estimate| Weight {
-            expected: estimate.work + estimate.setup,
-            order: estimate.order,
-            known: estimate.known,
-        };
-        let weights: Vec<Weight> = estimates(instance).into_iter().map(weight).collect();
+        let learner = learner(instance);
+        let units = 0..instance.times.len() as u32;
+        let weights: Vec<Weight> = units.map(|unit| weight(learner.estimate(unit))).collect();
         for (unit, weight) in (0..).zip(&weights) {
             dispatcher.add(unit, *weight, &Needs::default());
         }
         (0..slots).for_each(|slot| dispatcher.open(slot));
         Ours {
             dispatcher,
+            begun: vec![0; weights.len()],
+            learner,
             weights,
             held: vec![Some(Vec::new()); slots as usize],
             stirred: Vec::new(),
@@ -87,6 +99,15 @@ impl Ours {
     fn again(&mut self, unit: u32) {
         let weight = self.weights[unit as usize];
         self.dispatcher.add(unit, weight, &Needs::default());
+    }
+
+    /// What a unit took tells of others.
+    fn learn(&mut self, unit: u32, took: Micros) {
+        for moved in self.learner.observe(unit, took, Micros::ZERO) {
+            let weight = weight(self.learner.estimate(moved));
+            self.weights[moved as usize] = weight;
+            self.dispatcher.reweigh(moved, weight);
+        }
     }
 
     /// The slots that may get something now.
@@ -156,10 +177,12 @@ impl Policy for Ours {
             match *fact {
                 Fact::Begun { slot, unit, at } => {
                     self.dispatcher.begun(slot, unit, Micros(at));
+                    self.begun[unit as usize] = at;
                     self.stirred.push(slot);
                 }
                 Fact::Ended { slot, unit, at } => {
                     self.dispatcher.finished(slot, unit, Micros(at));
+                    self.learn(unit, Micros(at - self.begun[unit as usize]));
                     if let Some(held) = &mut self.held[slot as usize] {
                         held.retain(|other| *other != unit);
                     }

@@ -164,6 +164,21 @@ impl Dispatcher {
         self.target = None;
     }
 
+    /// Something else is expected of a unit that was put up.
+    pub fn reweigh(&mut self, unit: u32, weight: Weight) {
+        let Some((known, at)) = self.weights.get_mut(&unit) else {
+            return;
+        };
+        let (before, at) = (std::mem::replace(known, weight), *at);
+        let queue = &mut self.queues[at];
+        let entry = (before.order, Reverse(unit));
+        if queue.waiting.contains(&entry) {
+            queue.remove(entry, before);
+            queue.waiting.insert((weight.order, Reverse(unit)));
+            *queue.sum(weight) += weight.expected;
+        }
+    }
+
     /// Takes back every waiting unit that `which` is true of, in no particular order of importance.
     pub fn drain(&mut self, which: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut taken = Vec::new();

@@ -13,7 +13,7 @@ mod time;
 
 pub use bound::{Bound, SlotCapacity, lower_bound};
 pub use dispatch::{Dispatcher, Needs, Weight};
-pub use estimate::{Estimate, Sample, UnitFacts, estimate};
+pub use estimate::{Estimate, Experience, Guess, Learner, Past, PastRun, Sample, UnitFacts};
 pub use plan::{Plan, PlanError, Problem, Rule, SlotOffer, lpt, multifit, plan, planted, solve};
 pub use split::{Piece, Split, split};
 pub use time::Micros;

@@ -7,7 +7,7 @@ use super::draw::Draw;
 use super::scene::{Agent, Case, Listing, Scene, Slot, Speed, Suite, Unit, Ways};
 use crate::run::{History, SuiteHistory};
 use evenkeel_proto::suite;
-use evenkeel_schedule::{Micros, Sample};
+use evenkeel_schedule::{Micros, PastRun, Sample};
 use std::collections::HashMap;
 
 /// What a drawn scene is like. All shares are parts of 1.
@@ -176,6 +176,7 @@ impl Model {
     fn history(&self, draw: &Draw, scene: &Scene) -> History {
         let mut draw = draw.apart(3);
         let mut known = SuiteHistory::default();
+        known.past.runs = vec![PastRun::default()];
         let total: Micros = scene.units.iter().map(Unit::work).sum();
         let long = Micros(total.0 / (4 * scene.slots().max(1) as u64));
         for unit in &scene.units {
@@ -193,8 +194,13 @@ impl Model {
             if draw.unit() < self.fresh || self.unknown {
                 continue;
             }
-            let sample = Sample { work, setup };
-            known.samples.insert(unit.name.clone(), vec![sample]);
+            let sample = Sample {
+                work,
+                setup,
+                run: 0,
+                passed: true,
+            };
+            known.past.units.insert(unit.name.clone(), vec![sample]);
             if work > long {
                 known.cases.insert(unit.name.clone(), cases);
             }

@@ -8,7 +8,7 @@ use super::scene::{Agent, Case, Listing, Loss, Scene, Slot, Speed, Suite, Unit, 
 use crate::record::{Attempt, Lease, Record};
 use crate::run::{History, SuiteHistory};
 use evenkeel_proto::ledger::lease_ended::Reason;
-use evenkeel_schedule::{Micros, Sample};
+use evenkeel_schedule::{Micros, PastRun, Sample};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An agent that is silent for so long is lost, unless a coordinator is told otherwise.
@@ -306,10 +306,20 @@ fn informed(record: &Record, suite: u32) -> bool {
     own.is_some_and(|own| own != nothing && own.iter().any(|byte| *byte != 0))
 }
 
+/// So many runs in which a unit took the same leave little doubt that it does.
+const SURE: u32 = 5;
+
 /// What the run believed: of each unit what its first lease was expected to take; nothing where it had no history.
 fn believed(record: &Record, scene: &Scene) -> History {
     let mut suites: Vec<SuiteHistory> = Vec::new();
     suites.resize_with(record.opened.suites.len(), SuiteHistory::default);
+    for known in &mut suites {
+        let run = |runs| PastRun {
+            runs,
+            ..PastRun::default()
+        };
+        known.past.runs = (0..SURE).map(run).collect();
+    }
     let mut first: BTreeMap<u32, Micros> = BTreeMap::new();
     for lease in &record.leases {
         let whole = lease.named.is_empty() && lease.alone.is_none();
@@ -324,8 +334,14 @@ fn believed(record: &Record, scene: &Scene) -> History {
         let known = &mut suites[on_scene.suite as usize];
         let setup = on_scene.setup().min(expected);
         let work = expected - setup;
-        let sample = Sample { work, setup };
-        known.samples.insert(on_scene.name.clone(), vec![sample]);
+        let sample = |run| Sample {
+            work,
+            setup,
+            run,
+            passed: true,
+        };
+        let samples = (0..SURE).map(sample).collect();
+        known.past.units.insert(on_scene.name.clone(), samples);
         if work > long {
             let real = on_scene.work().0.max(1);
             let cases = on_scene.cases.iter().map(|case| {

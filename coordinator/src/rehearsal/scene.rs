@@ -4,7 +4,7 @@
 
 use crate::run::{CaseKey, History, SuiteHistory};
 use evenkeel_proto::suite;
-use evenkeel_schedule::{Micros, Sample};
+use evenkeel_schedule::{Micros, PastRun, Sample};
 
 /// Everything that a run on virtual time depends on.
 #[derive(Clone, Debug, Default)]
@@ -272,8 +272,11 @@ impl Scene {
             let sample = Sample {
                 work: unit.work(),
                 setup: unit.setup(),
+                run: 0,
+                passed: true,
             };
-            known.samples.insert(unit.name.clone(), vec![sample]);
+            known.past.runs = vec![PastRun::default()];
+            known.past.units.insert(unit.name.clone(), vec![sample]);
             if unit.work() > long {
                 let cases = unit.cases.iter();
                 let cases = cases.map(|case| (case.key(), case.work + case.between));

@@ -1,6 +1,7 @@
 //! Leases: what happens when they end in one of their five ways.
 
 use super::facts::Times;
+use super::forecast::USUAL_SPEED;
 use super::planted::{Fault, is_planted};
 use super::{
     BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run,
@@ -41,6 +42,10 @@ impl Run {
             .retain(|(number, _)| *number != lease);
         let lost = ended.reason == Reason::Lost as i32;
         self.append(Body::LeaseEnded(ended));
+        let on_record = self.record.lease(lease);
+        let on_record = on_record.expect("a lease that ends is on record");
+        let unit = on_record.unit as usize;
+        self.units[unit].spent.add(on_record, USUAL_SPEED);
         if !(lost && is_planted(Fault::LeakedLock)) {
             self.unlock(shard, lease);
         }
@@ -59,6 +64,7 @@ impl Run {
         }
         if self.units[unit].open == 0 {
             self.units_done += 1;
+            self.learn_from(unit as u32);
         }
     }
 

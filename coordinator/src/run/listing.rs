@@ -5,15 +5,23 @@
 
 use super::{Awaited, Command, History, Micros, Part, Phase, Run, SuiteHistory, UnitState, Work};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::{Estimate, UnitFacts, estimate, plan};
+use evenkeel_schedule::plan;
 use l::entry::Body;
 use std::collections::HashSet;
 
 impl SuiteHistory {
     /// What all units took when each was run last.
     pub(super) fn work(&self) -> Micros {
-        let newest = self.samples.values().filter_map(|samples| samples.first());
+        let units = self.past.units.values();
+        let newest = units.filter_map(|samples| samples.first());
         newest.map(|sample| sample.work + sample.setup).sum()
+    }
+
+    /// The most that loading a unit took.
+    pub(super) fn longest_setup(&self) -> Micros {
+        let samples = self.past.units.values().flatten();
+        let setups = samples.map(|sample| sample.setup);
+        setups.max().unwrap_or_default()
     }
 }
 
@@ -161,7 +169,10 @@ impl Run {
             more: !all,
             whole: self.suites[suite as usize].recorded.then_some(suite),
         }));
-        self.estimate(suite, first);
+        let startup = self.history_of(suite).longest_setup();
+        let known = &mut self.suites[suite as usize].startup;
+        *known = startup.max(*known);
+        self.forecast(suite);
         if recorded {
             self.note_idle_overrides(suite);
         }
@@ -205,19 +216,6 @@ impl Run {
         }
     }
 
-    /// Estimates the units of a suite from this one on, by all that is known.
-    fn estimate(&mut self, suite: u32, first: usize) {
-        let setups = self.history_of(suite).samples.values().flatten();
-        let startup = setups.map(|sample| sample.setup).max();
-        let known = &mut self.suites[suite as usize].startup;
-        *known = startup.unwrap_or_default().max(*known);
-        let estimates = self.estimates_of(suite);
-        let fresh = estimates
-            .into_iter()
-            .filter(|(unit, _)| *unit as usize >= first);
-        self.estimates.extend(fresh.map(|(_, estimate)| estimate));
-    }
-
     pub(super) fn history_of(&self, suite: u32) -> &SuiteHistory {
         let history = self
             .history
@@ -226,47 +224,9 @@ impl Run {
         &history.suites[suite as usize]
     }
 
-    /// What the units of a suite should take, by their numbers.
-    pub(super) fn estimates_of(&self, suite: u32) -> Vec<(u32, Estimate)> {
-        let history = self.history_of(suite);
-        let units = (0..).zip(&self.record.units);
-        let (numbers, facts): (Vec<u32>, Vec<UnitFacts<'_>>) = units
-            .filter(|(_, unit)| unit.suite == suite)
-            .map(|(number, unit)| {
-                let samples = history.samples.get(&*unit.name);
-                let facts = UnitFacts {
-                    name: &unit.name,
-                    size: unit.size,
-                    samples: samples.map_or(&[][..], Vec::as_slice),
-                };
-                (number, facts)
-            })
-            .unzip();
-        let mut estimates = estimate(&facts);
-        if self.suites[suite as usize].bundles {
-            // What a unit paid once was the start of a bundle, which most units do not have to pay.
-            for estimate in &mut estimates {
-                estimate.order = estimate.order - estimate.setup;
-                estimate.setup = Micros::ZERO;
-            }
-        }
-        if self.settings.closed_shop && self.shards.len() == 1 {
-            // Nothing is to be balanced, and nobody else will come: keep the framework's own order.
-            for estimate in &mut estimates {
-                estimate.order = Micros(1);
-            }
-        }
-        numbers.into_iter().zip(estimates).collect()
-    }
-
     fn plan(&mut self) {
-        // Anew, since what a unit is guessed to take depends on what has been listed with it, and so on the parts of the listing.
-        let mut weights = vec![Micros::ZERO; self.record.units.len()];
-        for suite in 0..self.suites.len() as u32 {
-            for (unit, estimate) in self.estimates_of(suite) {
-                weights[unit as usize] = estimate.work + estimate.setup;
-            }
-        }
+        // Of what was expected when all was known, and not of what has been seen since.
+        let weights = std::mem::take(&mut self.prior);
         let slots = self.shards.iter().filter(|shard| !shard.gone).count();
         let planned = plan(&weights, &vec![Micros::ZERO; slots.max(1)]);
         let digests = (0..self.suites.len() as u32).map(|suite| self.history_of(suite).digest);

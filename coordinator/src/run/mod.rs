@@ -8,6 +8,7 @@ mod close;
 mod conclude;
 mod event;
 mod facts;
+mod forecast;
 mod hand_out;
 mod leases;
 mod listing;
@@ -34,7 +35,8 @@ pub use progress::Progress;
 
 use crate::record::{Record, Totals};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::{Dispatcher, Estimate, Micros, Sample, Weight};
+use evenkeel_schedule::{Dispatcher, Estimate, Micros, Past, Weight};
+use forecast::Forecast;
 use l::entry::Body;
 use prost::Message;
 use state::{
@@ -64,13 +66,13 @@ pub struct History {
     pub suites: Vec<SuiteHistory>,
 }
 
-/// What earlier runs tell about units of one suite, newest sample first, by unit name.
+/// What earlier runs tell about units of one suite.
 #[derive(Clone, Debug, Default)]
 pub struct SuiteHistory {
-    pub samples: HashMap<String, Vec<Sample>>,
+    pub past: Past,
     /// Of the units that may be too long to stay whole: what each case takes.
     pub cases: HashMap<String, HashMap<CaseKey, Micros>>,
-    /// Digest of everything in `samples`: plans are equal where manifest, digest and seed are.
+    /// Digest of everything above: plans are equal where manifest, digest and seed are.
     pub digest: [u8; 32],
 }
 
@@ -144,6 +146,11 @@ pub struct Run {
     looked: Micros,
     seen_version: u64,
     works: Vec<Work>,
+    /// By suite, once anything of it has been listed.
+    forecasts: Vec<Forecast>,
+    /// What each unit should take by the history alone.
+    prior: Vec<Micros>,
+    /// What it should take by what is known now.
     estimates: Vec<Estimate>,
     dispatcher: Dispatcher,
     /// Of each part of the listing that is on its way into the store, how many units there are up to its end.
@@ -222,9 +229,10 @@ impl Run {
     }
 
     fn blank(rules: Rules, settings: Settings) -> Run {
+        let suites = 0..rules.count();
         Run {
             record: Record::default(),
-            suites: (0..rules.count()).map(|_| SuiteState::default()).collect(),
+            suites: suites.clone().map(|_| SuiteState::default()).collect(),
             locks: locks::Locks::new(rules.locks()),
             limits: Vec::new(),
             rules,
@@ -249,6 +257,8 @@ impl Run {
             looked: Micros::ZERO,
             seen_version: 0,
             works: Vec::new(),
+            forecasts: suites.map(|_| Forecast::default()).collect(),
+            prior: Vec::new(),
             estimates: Vec::new(),
             dispatcher: Dispatcher::new(),
             unstored: VecDeque::new(),

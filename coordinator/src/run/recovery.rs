@@ -4,6 +4,7 @@
 //! not on record is void; its number is never given again (see [`Record::lease`]). What only the lost process knew is asked for
 //! anew, or worked out: who lists, who was told what, how far a slot has come.
 
+use super::forecast::USUAL_SPEED;
 use super::planted::{Fault, is_planted};
 use super::{
     AgentId, AgentState, Effect, Estimate, History, Level, Micros, Part, Phase, Place, Rules, Run,
@@ -148,16 +149,11 @@ impl Run {
         if self.history.is_none() {
             self.learn(History::default());
         }
-        let mut estimates: Vec<Option<Estimate>> = vec![None; units.len()];
+        self.estimates = vec![Estimate::default(); units.len()];
         for suite in 0..self.suites.len() as u32 {
-            for (unit, estimate) in self.estimates_of(suite) {
-                estimates[unit as usize] = Some(estimate);
-            }
-            let setups = self.history_of(suite).samples.values().flatten();
-            self.suites[suite as usize].startup =
-                setups.map(|sample| sample.setup).max().unwrap_or_default();
+            self.suites[suite as usize].startup = self.history_of(suite).longest_setup();
+            self.forecast(suite);
         }
-        self.estimates = estimates.into_iter().flatten().collect();
         for (number, (suite, name, _)) in (0..).zip(&units) {
             let history = self.history.as_mut().expect("it was learned above");
             let Some(known) = history.suites[*suite as usize].cases.remove(name) else {
@@ -172,8 +168,10 @@ impl Run {
         }
         for lease in &self.record.leases {
             if let Some(ended) = lease.ended {
-                let setup = &mut self.units[lease.unit as usize].setup;
-                *setup = ended.setup.max(*setup);
+                let unit = &mut self.units[lease.unit as usize];
+                unit.setup = ended.setup.max(unit.setup);
+                // What the speed of its slot was is not on record.
+                unit.spent.add(lease, USUAL_SPEED);
             }
         }
         for (number, unit) in (0..).zip(&self.record.units) {
@@ -449,6 +447,9 @@ impl Run {
     }
 
     fn count_done(&mut self, unit: u32) {
-        self.units_done += u32::from(self.units[unit as usize].open == 0);
+        if self.units[unit as usize].open == 0 {
+            self.units_done += 1;
+            self.learn_from(unit);
+        }
     }
 }

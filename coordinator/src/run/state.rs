@@ -1,5 +1,6 @@
 //! What a run knows beside its record, and what dies with the process: agents, shards, units and works as they stand.
 
+use super::forecast::Spent;
 use super::{AgentId, Limits};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::{Micros, Needs};
@@ -156,6 +157,7 @@ pub(super) struct UnitState {
     pub(super) assumed: Micros,
     /// What loading it took, the longest seen in this run.
     pub(super) setup: Micros,
+    pub(super) spent: Spent,
     pub(super) needs: Needs,
     pub(super) limits: Limits,
 }

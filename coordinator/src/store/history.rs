@@ -8,21 +8,27 @@ use super::database::{Connection, Value};
 use crate::record::{Lease, Outcome, Record};
 use crate::run::{CaseKey, SuiteHistory};
 use evenkeel_proto::{ledger::lease_ended::Reason, suite::Suite};
-use evenkeel_schedule::{Micros, Sample};
+use evenkeel_schedule::{Micros, Past, PastRun, Sample};
 use std::collections::{BTreeMap, HashMap};
 
 /// Estimates look this many runs back.
 pub(super) const RUNS: u32 = 10;
+/// Outcomes of cases that failed, as they are stored.
+const FAILURES: [u8; 2] = [2, 3];
 /// Bytes of a case's sample.
 const SAMPLE: usize = 5;
 /// A unit that takes more than a slot's fair share, divided by this, may have to be split: what its cases take is read too.
 const SHARES: u64 = 4;
 
+const DAY_US: u64 = 86_400_000_000;
+/// What is older than a year is old.
+const MOST_DAYS: u32 = 366;
+
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
     pub project: String,
     pub suite: String,
-    /// Samples of this command, environment class and number of slots are preferred to others.
+    /// Samples of other commands count only where there are none of this one; those of other environment classes tell less.
     pub command: [u8; 32],
     pub environment_class: String,
     pub slots: u32,
@@ -129,8 +135,8 @@ impl Cases {
         self.list.extend(occurrence.to_le_bytes());
         self.samples.push(match outcome {
             Outcome::Passed => 1,
-            Outcome::Failed => 2,
-            Outcome::Error | Outcome::Killed => 3,
+            Outcome::Failed => FAILURES[0],
+            Outcome::Error | Outcome::Killed => FAILURES[1],
             Outcome::Skipped => 4,
         });
         let took = u32::try_from(took.0).unwrap_or(u32::MAX);
@@ -188,7 +194,7 @@ pub(super) async fn save(
         .iter()
         .map(|sample| blake3::hash(&sample.case_list))
         .collect();
-    let mut values: Vec<Value<'_>> = Vec::with_capacity(12 * samples.len());
+    let mut values: Vec<Value<'_>> = Vec::with_capacity(13 * samples.len());
     for (sample, digest) in samples.iter().zip(&digests) {
         values.extend([
             Value::from(sample.query.project.as_str()),
@@ -203,11 +209,77 @@ pub(super) async fn save(
             digest.as_bytes().as_slice().into(),
             sample.samples.as_slice().into(),
             taken_unix_us.into(),
+            failures(&sample.samples).into(),
         ]);
     }
     let into = "INSERT INTO history (project, suite, run, unit, environment_class, command, slots, work_us, setup_us, cases,
-                samples, taken_unix_us)";
-    Ok(connection.insert(into, 12, &values, "").await?)
+                samples, taken_unix_us, failures)";
+    Ok(connection.insert(into, 13, &values, "").await?)
+}
+
+/// How many cases of a sample failed.
+fn failures(samples: &[u8]) -> u32 {
+    let outcomes = samples.chunks_exact(SAMPLE).map(|sample| sample[0]);
+    outcomes
+        .filter(|outcome| FAILURES.contains(outcome))
+        .count() as u32
+}
+
+/// The samples of one unit, newest first.
+struct Found {
+    /// They are of the run's own command.
+    own: bool,
+    /// Of the newest.
+    id: i64,
+    samples: Vec<Sample>,
+}
+
+impl Found {
+    fn new(own: bool, id: i64) -> Found {
+        Found {
+            own,
+            id,
+            samples: Vec::new(),
+        }
+    }
+}
+
+/// The runs that samples are from, as they are met: the newest first.
+#[derive(Default)]
+struct Runs {
+    list: Vec<PastRun>,
+    numbers: HashMap<(i64, u32), u32>,
+    /// Circumstances that are not those of the run that is estimated for, from 1 on.
+    others: HashMap<(Vec<u8>, String), u32>,
+    /// How many there are, which is the newest, and when that was.
+    count: u32,
+    last: Option<i64>,
+    newest_unix_us: u64,
+}
+
+impl Runs {
+    fn number(&mut self, run: i64, taken_unix_us: u64, others: Option<(&[u8], &str)>) -> u32 {
+        let circumstances = others.map_or(0, |(command, class)| {
+            let next = self.others.len() as u32 + 1;
+            let key = (command.to_vec(), class.to_owned());
+            *self.others.entry(key).or_insert(next)
+        });
+        if self.last != Some(run) {
+            self.last = Some(run);
+            self.count += 1;
+            self.newest_unix_us = self.newest_unix_us.max(taken_unix_us);
+        }
+        let days = (self.newest_unix_us.saturating_sub(taken_unix_us)) / DAY_US;
+        let past = PastRun {
+            runs: self.count - 1,
+            days: u32::try_from(days).unwrap_or(u32::MAX).min(MOST_DAYS),
+            circumstances,
+        };
+        *self.numbers.entry((run, circumstances)).or_insert_with(|| {
+            self.list.push(past);
+            self.list.len() as u32 - 1
+        })
+    }
 }
 
 pub(super) async fn load(
@@ -216,10 +288,10 @@ pub(super) async fn load(
 ) -> Result<SuiteHistory, StoreError> {
     let rows = connection
         .fetch(
-            "SELECT unit, work_us, setup_us, command, environment_class, slots, id FROM history
+            "SELECT unit, work_us, setup_us, id, command, environment_class, run, taken_unix_us, failures FROM history
              WHERE project = $1 AND suite = $2 AND run IN
                (SELECT DISTINCT run FROM history WHERE project = $1 AND suite = $2 ORDER BY run DESC LIMIT $3)
-             ORDER BY id DESC",
+             ORDER BY run DESC, id DESC",
             &[
                 query.project.as_str().into(),
                 query.suite.as_str().into(),
@@ -228,27 +300,37 @@ pub(super) async fn load(
         )
         .await?;
 
-    // Of each unit only the samples that were taken under the most similar circumstances.
-    let mut best: BTreeMap<String, (u8, Vec<Sample>, i64)> = BTreeMap::new();
+    let mut best: BTreeMap<String, Found> = BTreeMap::new();
+    let mut runs = Runs::default();
     for row in rows {
-        let (unit, id): (String, i64) = (row.get(0)?, row.get(6)?);
-        let likeness = 4 * u8::from(row.get::<&[u8]>(3)? == query.command)
-            + 2 * u8::from(row.get::<&str>(4)? == query.environment_class)
-            + u8::from(row.count(5)? == query.slots);
-        let sample = Sample {
+        let (unit, id): (String, i64) = (row.get(0)?, row.get(3)?);
+        let (command, class): (&[u8], &str) = (row.get(4)?, row.get(5)?);
+        let own = command == query.command;
+        // Another command may run other tests of a unit: what it took counts only where nothing else is known.
+        let found = best.entry(unit).or_insert_with(|| Found::new(own, id));
+        if own && !found.own {
+            *found = Found::new(own, id);
+        } else if found.own && !own {
+            continue;
+        }
+        let alike = own && class == query.environment_class;
+        let circumstances = (!alike).then_some((command, class));
+        found.samples.push(Sample {
             work: Micros(row.unsigned(1)?),
             setup: Micros(row.unsigned(2)?),
-        };
-        let entry = best.entry(unit).or_insert((likeness, Vec::new(), id));
-        if likeness > entry.0 {
-            *entry = (likeness, vec![sample], id);
-        } else if likeness == entry.0 {
-            entry.1.push(sample);
-        }
+            run: runs.number(row.get(6)?, row.unsigned(7)?, circumstances),
+            passed: row.count(8)? == 0,
+        });
     }
+    let past = runs.list;
 
     let mut hasher = blake3::Hasher::new();
-    for (unit, (_, samples, _)) in &best {
+    for run in &past {
+        for number in [run.runs, run.days, run.circumstances] {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+    for (unit, Found { samples, .. }) in &best {
         hasher
             .update(unit.as_bytes())
             .update(&[0])
@@ -256,14 +338,16 @@ pub(super) async fn load(
         for sample in samples {
             hasher
                 .update(&sample.work.0.to_le_bytes())
-                .update(&sample.setup.0.to_le_bytes());
+                .update(&sample.setup.0.to_le_bytes())
+                .update(&sample.run.to_le_bytes())
+                .update(&[u8::from(sample.passed)]);
         }
     }
     let newest = |samples: &[Sample]| samples.first().map_or(Micros::ZERO, |s| s.work);
-    let total: Micros = best.values().map(|(_, samples, _)| newest(samples)).sum();
+    let total: Micros = best.values().map(|found| newest(&found.samples)).sum();
     let long = Micros(total.0 / (SHARES * u64::from(query.slots.max(1))));
     let mut cases = HashMap::new();
-    for (unit, (_, samples, id)) in &best {
+    for (unit, Found { samples, id, .. }) in &best {
         if newest(samples) <= long {
             continue;
         }
@@ -281,10 +365,13 @@ pub(super) async fn load(
         }
     }
     Ok(SuiteHistory {
-        samples: best
-            .into_iter()
-            .map(|(unit, (_, samples, _))| (unit, samples))
-            .collect(),
+        past: Past {
+            runs: past,
+            units: best
+                .into_iter()
+                .map(|(unit, found)| (unit, found.samples))
+                .collect(),
+        },
         cases,
         digest: *hasher.finalize().as_bytes(),
     })

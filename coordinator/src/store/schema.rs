@@ -150,6 +150,11 @@ CREATE TABLE coordinator (
 );
 "#,
     ),
+    (
+        // How many cases of a unit failed, so that what it took then need not be read to know it.
+        "ALTER TABLE history ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;",
+        "ALTER TABLE history ADD COLUMN failures BIGINT NOT NULL DEFAULT 0;",
+    ),
 ];
 
 /// Who migrates a PostgreSQL database holds this advisory lock, and gives it back with its connection if that fails.

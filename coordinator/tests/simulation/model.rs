@@ -6,7 +6,7 @@ use evenkeel_proto::{
     ledger as l,
     suite::{Names, Override, Suite, Variables},
 };
-use evenkeel_schedule::{Micros, Sample};
+use evenkeel_schedule::{Micros, PastRun, Sample};
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -214,9 +214,12 @@ fn history(random: &mut fastrand::Rng, suites: usize, units: &[ModelUnit]) -> Hi
         let sample = Sample {
             work: known.values().copied().sum(),
             setup: Micros(random.u64(0..50_000)),
+            run: 0,
+            passed: true,
         };
         let own = &mut history.suites[unit.suite as usize];
-        own.samples.insert(unit.name.clone(), vec![sample]);
+        own.past.runs = vec![PastRun::default()];
+        own.past.units.insert(unit.name.clone(), vec![sample]);
         if random.u32(0..4) > 0 {
             own.cases.insert(unit.name.clone(), known);
         }

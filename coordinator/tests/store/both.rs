@@ -185,7 +185,7 @@ async fn history_comes_back(place: Place) {
     }
     let history = store.history(query("unit")).await.unwrap();
     let works = |unit: &str| -> Vec<u64> {
-        history.samples[unit]
+        history.past.units[unit]
             .iter()
             .map(|sample| sample.work.0)
             .collect()
