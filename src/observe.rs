@@ -9,7 +9,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Histograms forget what is older than they show, this often.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -18,11 +20,21 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub fn log(format: LogFormat) {
     let log = tracing_subscriber::fmt()
         .with_writer(Lines)
-        .with_max_level(LevelFilter::INFO)
+        .with_max_level(LevelFilter::DEBUG)
         .with_target(false);
+    // Connections that break the protocol end below our services, which says so for who looks for defects; who operates wants to know, too.
+    let filter = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("tonic::transport::server", LevelFilter::DEBUG);
     match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let log = log.with_ansi(std::io::stderr().is_terminal());
+            log.finish().with(filter).init();
+        }
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true);
+            log.finish().with(filter).init();
+        }
     }
 }
 

@@ -209,7 +209,15 @@ fn strangers_are_hung_up_on() {
     });
     drop(silent);
     let log = house.close();
-    assert!(log.contains("what is not allowed"), "{log}");
+    let lines = [
+        "what is not allowed",
+        "failed serving connection",
+        "session refused: a session starts with a hello",
+        "session refused: no hello came",
+    ];
+    for line in lines {
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
 }
 
 #[test]
@@ -384,7 +392,8 @@ fn nobody_takes_the_place_of_an_agent() {
             refused(&status.err().unwrap(), Code::PermissionDenied, &[]);
         }
     });
-    house.close();
+    let log = house.close();
+    assert!(log.contains("session refused: the token"), "{log}");
 }
 
 #[test]
@@ -482,7 +491,11 @@ fn requests_are_looked_at() {
             assert!(first.unwrap().unwrap().is_some());
         }
     });
-    house.close();
+    let log = house.close();
+    assert!(
+        log.contains("submit refused: \"../x\" is no run id"),
+        "{log}"
+    );
 }
 
 /// Megabytes of output and somebody who asked for them and takes none: it waits for itself only.

@@ -111,11 +111,11 @@ def fill_the_disk(world, rng):
             pass
     world.filled = True
     world.tell(f"the disk is full for {seconds:.1f} s")
-    world.broken = True
+    world.broken["disk"] = None
 
     def roomy():
         ballast.unlink()
-        world.broken = time.monotonic()
+        world.broken["disk"] = time.monotonic()
         world.tell("the disk has room")
     world.after(seconds, roomy)
 
@@ -125,12 +125,12 @@ def restart_postgres(world, rng):
         return False
     seconds = rng.uniform(0, 3)
     world.server.crash()
-    world.broken = True
+    world.broken["server"] = None
     world.tell(f"PostgreSQL crashes, and is started again in {seconds:.1f} s")
 
     def started():
         world.server.begin()
-        world.broken = time.monotonic()
+        world.broken["server"] = time.monotonic()
         world.tell("PostgreSQL is started again")
     world.after(seconds, started)
 

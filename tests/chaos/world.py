@@ -105,8 +105,8 @@ class World:
         self.listen, self.trust, self.lost_after = "127.0.0.1:0", [], "2s"
         self.store = f"sqlite:{self.state}/evenkeel.db"
         self.coordinator = self.address = None
-        # The coordinator is down and will be started again; the store is out of reach, or was up to then.
-        self.resting, self.broken = False, None
+        # The coordinator is down and will be started again; until when something was out of its reach, None where it still is.
+        self.resting, self.broken = False, {}
         self.agents, self.clients, self.all, self.begun = [], [], [], 0
         self.disk = False
         self.later, self.order, self.cleanups = [], 0, []
@@ -177,9 +177,8 @@ class World:
 
     def hindered(self):
         """Whether the store has been out of reach since the coordinator was started."""
-        if self.resting:
-            return False
-        return self.broken is True or (self.broken or 0) >= self.coordinator.since
+        since = self.coordinator.since
+        return not self.resting and any(until is None or until >= since for until in self.broken.values())
 
     def start_again(self):
         self.resting = False

@@ -4,7 +4,7 @@ use super::Settings;
 use super::doors::{Outbox, RunDoor};
 use super::hub::{Arrival, HubMessage, Seated};
 use super::run_task::RunMessage;
-use super::services::{gone, outgoing};
+use super::services::{gone, log_refusal, outgoing};
 use super::submission::{check_labels, check_name};
 use crate::run::{AgentId, Event};
 use crate::wire;
@@ -84,6 +84,17 @@ impl v1::agent_service_server::AgentService for Agents {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let from = request.remote_addr();
+        let session = self.begin(request).await;
+        session.inspect_err(|status| log_refusal("session", from, status))
+    }
+}
+
+impl Agents {
+    async fn begin(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Outgoing>, Status> {
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(self.settings.lost_after, incoming.message())
             .await

@@ -13,11 +13,12 @@ use crate::store::{RunHandle, RunRow, Store};
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -60,6 +61,19 @@ where
 
 pub(super) fn gone() -> Status {
     Status::unavailable("the coordinator is shutting down")
+}
+
+/// Of what a refusal says so much is written down, in characters: others have a say in it.
+const SAID: usize = 400;
+
+/// Writes down that something was refused, and to whom. Who may try again, since this coordinator ends, is not refused.
+pub(super) fn log_refusal(what: &str, from: Option<SocketAddr>, status: &Status) {
+    if status.code() == Code::Unavailable {
+        return;
+    }
+    let from = from.map_or_else(|| "a local socket".to_owned(), |from| from.to_string());
+    let reason: String = status.message().chars().take(SAID).collect();
+    tracing::warn!(from, code = ?status.code(), "{what} refused: {reason}");
 }
 
 pub(super) struct Runs {
@@ -138,6 +152,53 @@ impl v1::run_service_server::RunService for Runs {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let from = request.remote_addr();
+        let answer = self.take_in(request).await;
+        answer.inspect_err(|status| log_refusal("submit", from, status))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let from = request.remote_addr();
+        let answer = self.attach(request).await;
+        answer.inspect_err(|status| log_refusal("watch", from, status))
+    }
+
+    async fn stop(
+        &self,
+        request: Request<v1::StopRequest>,
+    ) -> Result<Response<v1::StopResponse>, Status> {
+        let from = request.remote_addr();
+        let answer = self.end(request).await;
+        answer.inspect_err(|status| log_refusal("stop", from, status))
+    }
+
+    async fn fetch(
+        &self,
+        request: Request<v1::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let from = request.remote_addr();
+        let answer = self.report_of(request).await;
+        answer.inspect_err(|status| log_refusal("fetch", from, status))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let from = request.remote_addr();
+        let answer = self.lines(request).await;
+        answer.inspect_err(|status| log_refusal("list", from, status))
+    }
+}
+
+impl Runs {
+    async fn take_in(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         let (reply, response) = oneshot::channel();
         let submit = HubMessage::Submit {
             request: Box::new(request.into_inner()),
@@ -147,10 +208,10 @@ impl v1::run_service_server::RunService for Runs {
         response.await.map_err(|_| gone())?.map(Response::new)
     }
 
-    async fn watch(
+    async fn attach(
         &self,
         request: Request<v1::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    ) -> Result<Response<Outgoing<v1::WatchEvent>>, Status> {
         let request = request.into_inner();
         // A run that is about to end takes nobody in any more, and has ended soon.
         let by = tokio::time::Instant::now() + ENDING;
@@ -190,7 +251,7 @@ impl v1::run_service_server::RunService for Runs {
         Ok(Response::new(Box::pin(outgoing(receiver))))
     }
 
-    async fn stop(
+    async fn end(
         &self,
         request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::StopResponse>, Status> {
@@ -207,10 +268,10 @@ impl v1::run_service_server::RunService for Runs {
         Ok(Response::new(v1::StopResponse {}))
     }
 
-    async fn fetch(
+    async fn report_of(
         &self,
         request: Request<v1::FetchRequest>,
-    ) -> Result<Response<Self::FetchStream>, Status> {
+    ) -> Result<Response<Outgoing<v1::FetchChunk>>, Status> {
         let request = request.into_inner();
         let found = self.find(&request.project, &request.run).await?;
         let Found::Ended {
@@ -278,7 +339,7 @@ impl v1::run_service_server::RunService for Runs {
         Ok(Response::new(Box::pin(outgoing(receiver))))
     }
 
-    async fn list(
+    async fn lines(
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
