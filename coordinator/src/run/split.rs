@@ -6,7 +6,7 @@
 
 use super::planted::{Fault, is_planted};
 use super::{CaseKey, Micros, Part, Place, Run, Work};
-use evenkeel_schedule::{Piece, split};
+use evenkeel_schedule::{Experience, Learner, Past, PastRun, Piece, Sample, UnitFacts, split};
 use std::collections::{BTreeSet, HashMap};
 
 /// Less than this is not worth a part of its own.
@@ -551,15 +551,71 @@ fn some(names: &[&str]) -> String {
     }
 }
 
-/// What each case takes; those without a sample what the others take on average.
+/// What each case takes; those without a sample what their neighbours tell of them, or what they were called before.
 pub(super) fn times(
     cases: &[crate::record::Case],
     known: &HashMap<CaseKey, Micros>,
 ) -> Vec<Micros> {
-    let sum: Micros = known.values().copied().sum();
-    let usual = Micros(sum.0 / known.len().max(1) as u64);
-    cases
-        .iter()
-        .map(|case| known.get(&case.key()).copied().unwrap_or(usual))
+    let keys: Vec<CaseKey> = cases.iter().map(|case| case.key()).collect();
+    times_of(&keys, known)
+}
+
+fn times_of(cases: &[CaseKey], known: &HashMap<CaseKey, Micros>) -> Vec<Micros> {
+    let of = |key: &CaseKey| known.get(key).copied();
+    let times: Vec<Option<Micros>> = cases.iter().map(of).collect();
+    if times.iter().all(Option::is_some) {
+        return times.into_iter().flatten().collect();
+    }
+    // The first of a name stands for all.
+    let sample = |took: Micros| Sample {
+        work: took,
+        setup: Micros::ZERO,
+        run: 0,
+        passed: true,
+    };
+    let named = known.iter().filter(|(key, _)| key.occurrence == 0);
+    let past = Past {
+        runs: vec![PastRun::default()],
+        units: named
+            .map(|(key, &took)| (key.id.clone(), vec![sample(took)]))
+            .collect(),
+    };
+    let facts = cases.iter().map(|key| UnitFacts {
+        name: &key.id,
+        size: 0,
+    });
+    let facts: Vec<UnitFacts<'_>> = facts.collect();
+    let learner = Learner::new(&Experience::new(&past), &facts, true);
+    let guess = |case: u32| learner.estimate(case).work;
+    let times = (0u32..).zip(times);
+    times
+        .map(|(case, known)| known.unwrap_or_else(|| guess(case)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_with_other_parameters_takes_what_it_took_with_those_before() {
+        let key = |id: &str| CaseKey {
+            id: id.to_owned(),
+            occurrence: 0,
+        };
+        let quick = (0..20).map(|case| (key(&format!("t.py::test_quick_{case}")), Micros(2_000)));
+        let mut known: HashMap<CaseKey, Micros> = quick.collect();
+        known.insert(key("t.py::test_grid[10]"), Micros(3_000_000));
+        known.insert(key("t.py::test_grid[20]"), Micros(4_000_000));
+        let cases = [
+            "t.py::test_quick_3",
+            "t.py::test_grid[30]",
+            "t.py::test_quick_x",
+        ]
+        .map(key);
+        let times = times_of(&cases, &known);
+        assert_eq!(times[0], Micros(2_000), "what was measured stands");
+        assert!(times[1] > Micros(1_000_000), "{times:?}");
+        assert!(times[2] < Micros(100_000), "{times:?}");
+    }
 }
