@@ -158,3 +158,45 @@ fn time_passes_as_it_should() {
     let alone = makespan(&lost);
     assert!((1.49..1.62).contains(&(alone / even)), "{}", alone / even);
 }
+
+/// Without any history the first results of a directory tell what the others in it take.
+#[test]
+fn what_ends_tells_of_its_neighbours() {
+    let model = Model {
+        files: 200,
+        tests: 1,
+        agents: 1,
+        slots: 4,
+        unknown: true,
+        ways: Ways::NONE,
+        ..Model::default()
+    };
+    let mut scene = model.draw(5);
+    let is_slow = |name: &str| name.starts_with("slow");
+    for (number, unit) in scene.units.iter_mut().enumerate() {
+        let directory = if number % 2 > 0 { "slow" } else { "quick" };
+        unit.name = format!("{directory}/test_{number}");
+        let slow = is_slow(&unit.name);
+        unit.cases[0].work = Micros::from_millis(if slow { 4_000 } else { 100 });
+    }
+    let record = play(&scene).unwrap().record;
+    // What leases of slow and of quick units were expected to take, in the order in which they were given.
+    let expected = |slow: bool| -> Vec<u64> {
+        let of = |unit: u32| is_slow(&record.units[unit as usize].name) == slow;
+        let leases = record.leases.iter().filter(|lease| of(lease.unit));
+        leases.map(|lease| lease.expected.0).collect()
+    };
+    let (slow, quick) = (expected(true), expected(false));
+    assert_eq!(slow[0], quick[0], "nothing was known of either");
+    let last = |of: &[u64]| of[of.len() - 1];
+    assert!((2_000_000..8_000_000).contains(&last(&slow)), "{slow:?}");
+    assert!(last(&quick) < 400_000, "{quick:?}");
+    // So the long ones come first, but for those that were given before anything had ended.
+    let begun = |slow: bool| {
+        let record = &record;
+        let of = move |unit: u32| is_slow(&record.units[unit as usize].name) == slow;
+        let leases = record.leases.iter().filter(move |lease| of(lease.unit));
+        leases.filter_map(|lease| Some(lease.begun?.at)).max()
+    };
+    assert!(begun(true) < begun(false));
+}
