@@ -125,7 +125,7 @@ fn hostname() -> String {
     }
 }
 
-fn cache_directory() -> PathBuf {
+pub fn cache_directory() -> PathBuf {
     let home = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));

@@ -57,6 +57,11 @@ pub enum Command {
         after_help = "Examples:\n  evenkeel timings import --suite pytest old/*.xml\n  evenkeel timings show\n  evenkeel timings export > timings.json"
     )]
     Timings(TimingsArgs),
+    /// Split a suite over CI nodes that have no coordinator: each node works out the same shards and runs its own
+    #[command(
+        after_help = "Each node must list the same units and know the same durations; the digests on standard error tell.\n\nExamples:\n  evenkeel plan --shards 4 -- pytest tests                     who would run what\n  evenkeel plan --format files --null -- pytest tests | xargs -0 -r pytest\n  find spec -name '*_spec.rb' | evenkeel plan --timings report.xml --format files - | xargs -r rspec\n  evenkeel plan --shards 8 --index 3 --format json --timings timings.json tests/*.js"
+    )]
+    Plan(PlanArgs),
     /// Check whether a run would work here, and what would make it slow
     #[command(after_help = "Examples:\n  evenkeel doctor\n  evenkeel doctor -- pytest tests")]
     Doctor(DoctorArgs),
@@ -294,6 +299,37 @@ pub struct What {
     /// The framework's command with its arguments; without it, evenkeel.toml says what to run
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// The units to split, paths for most frameworks; - reads them from standard input, one a line or with NUL characters between them
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+    /// How many shards there are [default: what the CI provider says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::plan::MOST)))]
+    pub shards: Option<u32>,
+    /// Print this shard only, counted from one [default: what the CI provider says, else all]
+    #[arg(long, value_name = "I")]
+    pub index: Option<u32>,
+    /// Take durations from here: JUnit reports of any tool, or what `timings export` printed; may be repeated [default: the state directory]
+    #[arg(long, value_name = "FILE")]
+    pub timings: Vec<PathBuf>,
+    /// How to print shards: for people, for programs, or the units' names, one a line
+    #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
+    pub format: PlanFormat,
+    /// With --format files: end names with NUL characters instead of lines
+    #[arg(short = '0', long)]
+    pub null: bool,
+    #[command(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Text,
+    Json,
+    Files,
 }
 
 #[derive(Args, Debug)]

@@ -24,6 +24,7 @@ mod lines;
 mod noop_runner;
 mod observe;
 mod panics;
+mod plan;
 mod project;
 mod remote;
 mod render;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
             cli::Command::Show(args) => show::show(args).await,
             cli::Command::Simulate(args) => simulate::simulate(args).await,
             cli::Command::Timings(args) => timings::timings(args).await,
+            cli::Command::Plan(args) => plan::plan(args).await,
             cli::Command::Doctor(args) => doctor::doctor(args).await,
             cli::Command::Completions(args) => Ok(cli::completions(&args)),
             cli::Command::Coordinator(args) => coordinator::coordinator(args).await,

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUBCOMMANDS: [&str; 18] = [
+const SUBCOMMANDS: [&str; 19] = [
     "run",
     "watch",
     "cancel",
@@ -19,6 +19,7 @@ const SUBCOMMANDS: [&str; 18] = [
     "timings import",
     "timings show",
     "timings export",
+    "plan",
     "doctor",
     "completions",
     "coordinator",
@@ -221,6 +222,26 @@ fn every_field_of_the_json_report_is_described() {
             "schema", "run", "totals", "schedule", "shards", "notes", "tests",
         ],
     );
+}
+
+#[test]
+fn every_field_of_a_plan_is_described() {
+    named(
+        "docs/plan.md",
+        &fields(&read("src/plan/written.rs"), "Serialize"),
+    );
+}
+
+#[test]
+fn every_provider_is_described() {
+    let source = read("src/plan/node.rs");
+    let table = between(&source, "const PROVIDERS", "\n];");
+    let mut names = Vec::new();
+    for field in ["index: \"", "total: \""] {
+        let found = table.split(field).skip(1);
+        names.extend(found.filter_map(|rest| rest.split('"').next()));
+    }
+    named("docs/plan.md", &names);
 }
 
 #[test]

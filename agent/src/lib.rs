@@ -8,6 +8,7 @@ mod clock;
 mod framework;
 pub mod guard;
 mod hooks;
+mod listing;
 mod process;
 mod runner;
 mod session;
@@ -15,4 +16,5 @@ mod slot;
 mod sockets;
 
 pub use framework::{Framework, RecogniseError, recognise};
+pub use listing::{ListError, ListedUnit, list};
 pub use session::{Agent, AgentConfig, AgentError, Left, RunName};

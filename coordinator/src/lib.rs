@@ -10,5 +10,6 @@ pub mod report;
 pub mod rules;
 pub mod run;
 pub mod server;
+pub mod shards;
 pub mod store;
 mod wire;
