@@ -5,15 +5,11 @@ use crate::connect::{self, Address};
 use crate::exit::{Exit, Failure};
 use crate::lines::leave;
 use crate::run::Signals;
-use evenkeel_agent::{Agent, AgentConfig, AgentError, Left, RunName};
+use evenkeel_agent::{Agent, AgentConfig, AgentError, Alone, Left, News, RunName, stand};
 use std::path::PathBuf;
-use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// The pause before a first new try, and what the pauses grow to. What an agent holds waits for it, and with it a deploy.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const ENDED: &str = "the session with the coordinator ended";
 
 pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
     let address = Address::parse(&args.coordinator)?;
@@ -34,7 +30,7 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
         cache: args.cache.unwrap_or_else(cache_directory),
         guard,
     };
-    let (shutdown, mut stopped) = watch::channel(false);
+    let (shutdown, stopped) = watch::channel(false);
     let mut signals = Signals::listen()?;
     tokio::spawn(async move {
         leave(format!(
@@ -46,58 +42,36 @@ pub async fn agent(args: AgentArgs) -> Result<Exit, Failure> {
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
 
-    let mut agent = Agent::new(config)
+    let agent = Agent::new(config)
         .map_err(|error| Failure::infrastructure("the agent cannot be started", error))?;
-    let mut alone_since = Instant::now();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let mut welcomed = false;
-        let failure = match connect::connect(&address).await {
-            Ok(channel) => {
-                let (name, slots) = (agent.config().name.clone(), agent.config().slots);
-                let served = agent.serve(channel, stopped.clone(), || {
-                    welcomed = true;
-                    leave(format!(
-                        "agent {name} offers {slots} slots to {}",
-                        args.coordinator
-                    ));
-                });
-                match served.await {
-                    Ok(left) => return Ok(has_left(&left)),
-                    Err(error @ (AgentError::Refused { .. } | AgentError::Protocol { .. })) => {
-                        agent.end().await;
-                        return Err(Failure::infrastructure("this agent cannot serve", error));
-                    }
-                    Err(error) => {
-                        Failure::infrastructure("the session with the coordinator ended", error)
-                    }
+    let tell = |news: News<'_, Failure>| match news {
+        News::Welcomed { name, slots } => {
+            leave(format!(
+                "agent {name} offers {slots} slots to {}",
+                args.coordinator
+            ));
+        }
+        News::Alone { why, busy } => {
+            let goes_on = if busy { "; what it holds goes on" } else { "" };
+            match why {
+                Alone::Unreached(failure) => {
+                    leave(format!("warning: {failure}; trying again{goes_on}"));
+                }
+                Alone::Ended(error) => {
+                    leave(format!("warning: {ENDED}: {error}; trying again{goes_on}"));
                 }
             }
-            Err(failure) => failure,
-        };
-        if *stopped.borrow() {
-            agent.end().await;
-            return Ok(Exit::Green);
         }
-        if welcomed {
-            alone_since = Instant::now();
-            pause = FIRST_PAUSE;
+    };
+    let connect = || connect::connect(&address);
+    let stood = stand(agent, connect, stopped, args.reach.give_up_after, tell).await;
+    match stood {
+        Ok(left) => Ok(has_left(&left)),
+        Err(Alone::Unreached(failure)) => Err(failure),
+        Err(Alone::Ended(error @ AgentError::Cut { .. })) => {
+            Err(Failure::infrastructure(ENDED, error))
         }
-        if alone_since.elapsed() >= args.reach.give_up_after {
-            agent.end().await;
-            return Err(failure);
-        }
-        let goes_on = if agent.is_busy() {
-            "; what it holds goes on"
-        } else {
-            ""
-        };
-        leave(format!("warning: {failure}; trying again{goes_on}"));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = stopped.wait_for(|down| *down) => {}
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        Err(Alone::Ended(error)) => Err(Failure::infrastructure("this agent cannot serve", error)),
     }
 }
 

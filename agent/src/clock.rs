@@ -1,7 +1,8 @@
 //! The agent's monotonic clock, and how a runner's clock is read on it.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
 

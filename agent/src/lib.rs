@@ -14,7 +14,10 @@ mod runner;
 mod session;
 mod slot;
 mod sockets;
+mod standing;
 
 pub use framework::{Framework, RecogniseError, recognise};
 pub use listing::{ListError, ListedUnit, list};
+pub use process::{Played, Stage};
 pub use session::{Agent, AgentConfig, AgentError, Left, RunName};
+pub use standing::{Alone, News, stand};

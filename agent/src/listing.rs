@@ -3,6 +3,7 @@
 use crate::batch::Report;
 use crate::framework::{Identity, RecogniseError, recognise};
 use crate::hooks::Hooks;
+use crate::process::Processes;
 use crate::slot::{Kind, Setup, Slot, SlotCommand};
 use crate::sockets::Sockets;
 use evenkeel_proto::{suite::Suite, v1};
@@ -75,6 +76,7 @@ pub async fn list(
             max_fail: None,
             several: false,
         },
+        processes: Processes::System,
         guard: binary.to_owned(),
         cache: cache.to_owned(),
         sockets: sockets.0.clone(),

@@ -7,6 +7,7 @@ use crate::batch::{self, Report, Stream, Way};
 use crate::clock::now_us;
 use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
+use crate::process::{Processes, Stage};
 use crate::slot::{Kind, Setup, Slot, SlotCommand};
 use crate::sockets::Sockets;
 use evenkeel_proto::{MAX_MESSAGE, VERSIONS, v1};
@@ -106,6 +107,7 @@ pub struct Agent {
     /// Shows that it is this incarnation that comes again.
     token: String,
     sockets: Sockets,
+    processes: Processes,
     runs: BTreeMap<u64, OpenRun>,
     /// A slot serves one run at a time, also while an earlier one tears down.
     seats: HashMap<u32, Arc<Mutex<()>>>,
@@ -118,8 +120,8 @@ pub struct Agent {
     /// What still runs then is broken off, and what cannot be told a little later is given up.
     drain_by: Option<tokio::time::Instant>,
     drained: bool,
-    /// It has been given something to do.
-    served: bool,
+    /// The run that it is for is there, or was: it has been given something to do, or told so.
+    found: bool,
     dismissed: Option<v1::Dismiss>,
 }
 
@@ -155,6 +157,7 @@ impl Agent {
             incarnation: incarnation(),
             token: String::new(),
             sockets,
+            processes: Processes::System,
             runs: BTreeMap::new(),
             seats: HashMap::new(),
             closed,
@@ -163,9 +166,15 @@ impl Agent {
             leaving: false,
             drain_by: None,
             drained: false,
-            served: false,
+            found: false,
             dismissed: None,
         })
+    }
+
+    /// The same agent, with processes that are played.
+    pub fn on(mut self, stage: Arc<dyn Stage>) -> Agent {
+        self.processes = Processes::Played(stage);
+        self
     }
 
     pub fn config(&self) -> &AgentConfig {
@@ -188,6 +197,8 @@ impl Agent {
         let mut client = AgentServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        // The coordinator hears of what is open, and gives what is not anew.
+        self.reopened.clear();
         let (mut stream, receiver, session) = Stream::new(STREAM_QUEUE);
         stream.send(Out::Hello(self.hello())).await;
         let beginning = async {
@@ -219,7 +230,7 @@ impl Agent {
         }
         let wait = self.config.run.as_ref().map(|run| run.wait);
         let unneeded = wait
-            .filter(|_| !self.served)
+            .filter(|_| !self.found)
             .map(|wait| tokio::time::Instant::now() + wait);
         let left = loop {
             if self.runs.is_empty() {
@@ -248,14 +259,14 @@ impl Agent {
                     }
                     continue;
                 }
-                () = sleep_until(unneeded), if !self.served => {
+                () = sleep_until(unneeded), if !self.found => {
                     let run = self.config.run.as_ref().map_or("", |run| run.run.as_str());
                     let waited = wait.unwrap_or_default().as_secs();
                     self.dismissed = Some(v1::Dismiss {
                         reason: format!("no run {run} came within {waited} s"),
                         failed: true,
                     });
-                    self.served = true;
+                    self.found = true;
                     continue;
                 }
                 () = sleep_until(self.drain_by) => {
@@ -378,6 +389,7 @@ impl Agent {
                 }
             }
             Some(In::Dismiss(dismiss)) => self.dismissed = Some(dismiss),
+            Some(In::RunFound(_)) => self.found = true,
             // Version 2: what it does not know of is a sign of life.
             None => {}
             Some(In::Welcome(_)) => {
@@ -438,7 +450,7 @@ impl Agent {
 
     /// Slots of this agent serve a run from now on, beside those that do already.
     async fn open(&mut self, opening: v1::OpenRun, stream: &Stream) {
-        self.served = true;
+        self.found = true;
         let number = match opening.number {
             // Before version 2 runs had no numbers, and one came after the other.
             0 => {
@@ -498,6 +510,7 @@ impl Agent {
                 hooks: Arc::clone(&run.hooks),
                 first: shard.kind.min(run.kinds.len() as u32 - 1),
                 identity,
+                processes: self.processes.clone(),
                 guard: self.config.guard.clone(),
                 cache: self.config.cache.clone(),
                 sockets: self.sockets.0.clone(),
@@ -732,7 +745,8 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
         | In::CloseRun(_)
         | In::CloseSlot(_)
         | In::Resume(_)
-        | In::Dismiss(_) => return None,
+        | In::Dismiss(_)
+        | In::RunFound(_) => return None,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::runner::{
 };
 use evenkeel_proto::{text, v1};
 use std::time::Duration;
-use std::time::Instant;
+use tokio::time::Instant;
 use v1::fact::Body;
 
 impl Live {
@@ -77,7 +77,7 @@ impl Live {
     /// Returns when it is worth listening again.
     pub(super) async fn rest(nap: Option<Instant>) {
         if let Some(until) = nap {
-            tokio::time::sleep_until(until.into()).await;
+            tokio::time::sleep_until(until).await;
         }
     }
 

@@ -8,9 +8,10 @@ use crate::runner::{Carried, DeclaredCase, Op};
 use evenkeel_proto::v1;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use v1::process_ended::Cause;
 
 /// The connection to the runner.

@@ -15,7 +15,7 @@ use crate::batch::Report;
 use crate::clock::now_us;
 use crate::framework::{Framework, Identity};
 use crate::hooks::{Failed, Hooks};
-use crate::process;
+use crate::process::{self, Processes};
 use crate::runner::{Carried, Key, Op, write_op};
 use evenkeel_proto::{suite::Suite, v1};
 use live::{Killed, Live, Wire};
@@ -25,9 +25,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use v1::fact::Body;
 use v1::process_ended::Cause;
 
@@ -71,6 +72,7 @@ pub(crate) struct Setup {
     /// What suites want done on this machine; all slots of the run share it.
     pub hooks: Arc<Hooks>,
     pub identity: Identity,
+    pub processes: Processes,
     /// The binary that guards.
     pub guard: PathBuf,
     /// Outlives runs; holds what frameworks need to load us.
@@ -274,6 +276,10 @@ impl Slot {
             if !live.hello || live.killed.is_some() || live.stopping {
                 break;
             }
+            // A last case that waits to hear what comes next is told nothing by a listing, and the listing comes behind it.
+            if live.waiting && live.listing && !live.listed {
+                live.idle();
+            }
             // What needs another kind of process waits for this one's end.
             let other = |item: &Item| item.kind().is_some_and(|kind| kind != self.kind);
             match self.queue.front() {
@@ -475,7 +481,7 @@ fn has_last(queue: &VecDeque<Item>) -> bool {
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -4,11 +4,10 @@ use super::live::Live;
 use super::{Item, Kind, Slot};
 use crate::framework::Role;
 use crate::hooks::{self, Failed};
-use crate::process::Process;
 use evenkeel_proto::v1;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use v1::fact::Body;
 use v1::process_ended::Cause;
 
@@ -70,7 +69,7 @@ impl Slot {
             .and_then(|mut spawn| {
                 let kind = ("EVENKEEL_KIND".to_owned(), Some(self.kind.to_string()));
                 spawn.environment.push(kind);
-                let (process, connected) = Process::start(&spawn, &setup.guard, socket)?;
+                let (process, connected) = setup.processes.start(&spawn, &setup.guard, socket)?;
                 Ok(Live::new(process, connected, spawn, begun))
             });
         match started {
