@@ -64,11 +64,17 @@ impl Run {
             self.close(now);
             return;
         };
-        self.suites[suite].finished = true;
         let mut shards = (0..).zip(&self.shards);
         let able = shards
             .find(|(shard, state)| !state.gone && !state.leaving && self.is_reachable(*shard));
-        let Some(shard) = able.map(|(shard, _)| shard) else {
+        let able = able.map(|(shard, _)| shard);
+        if able.is_none() && self.may_be_given_a_slot() {
+            // Its slots serve other runs, or are cut off. It is hungry for one, and goes on when it has it.
+            self.phase = Phase::Concluding;
+            return;
+        }
+        self.suites[suite].finished = true;
+        let Some(shard) = able else {
             self.unconcluded = true;
             self.note(
                 Level::Error,
@@ -81,6 +87,20 @@ impl Run {
         self.phase = Phase::Finishing { shard, suite, ask };
         self.shards[shard as usize].concluding = true;
         self.send_finish(shard, suite, ask);
+    }
+
+    /// Whether somebody is there, or is awaited, who has slots that could yet serve the run.
+    fn may_be_given_a_slot(&self) -> bool {
+        let stopped = self.record.stopped.is_some();
+        let mut agents = self.agents.iter();
+        let any = agents.any(|agent| !agent.gone && !agent.set_aside);
+        !stopped && !self.settings.closed_shop && (any || self.without_agents.is_some())
+    }
+
+    /// Whether a slot is wanted that concludes the run as a whole.
+    pub(super) fn wants_conclusion(&self) -> bool {
+        let mut suites = self.suites.iter();
+        self.settings.script.is_none() && suites.any(|suite| suite.finish && !suite.finished)
     }
 
     /// Numbers what is asked of slots, so that the answer to an ask before a recovery is not taken for another's.

@@ -575,7 +575,9 @@ impl Run {
                 let idle = if divides { idle.len() } else { unable.count() };
                 (busy.len() + idle + self.dispatcher.waiting()) as u32
             }
-            Phase::Concluding | Phase::Finishing { .. } => serving.count() as u32,
+            Phase::Concluding | Phase::Finishing { .. } => {
+                (serving.count() as u32).max(self.wants_conclusion().into())
+            }
             Phase::Closed => 0,
         }
     }

@@ -323,7 +323,12 @@ impl Run {
             Event::AgentBack(back) => self.agent_back(now, back),
             Event::Release { agent, slots } => self.release(now, agent, &slots),
             Event::Spare { agent, count } => self.spare(now, agent, count),
-            Event::Matching { any } => self.matching = any,
+            Event::Matching { any } => {
+                if std::mem::replace(&mut self.matching, any) && !any {
+                    // Who was there a moment ago may come back: it is waited for from now on.
+                    self.without_agents = self.without_agents.map(|_| now);
+                }
+            }
             Event::AgentGone {
                 agent,
                 reason,

@@ -3,6 +3,7 @@
 //! A run whose record cannot be written is told to have ended without being green, so its ledger has to come to say the same; else the next
 //! coordinator would go on with a run that everybody has been told is over. Until it does, what was told stands in the hub's memory.
 
+use super::blocking;
 use super::doors::HubDoor;
 use super::error_chain;
 use super::hub::Notice;
@@ -80,7 +81,7 @@ impl Unwritten {
         }
         let path = directory.join(report::OUTPUTS);
         let (at, texts) = (self.at, std::mem::take(&mut self.texts));
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = blocking::beside(move || {
             let written = write_at(&path, at, &texts);
             (texts, written.map_err(|source| (path, source)))
         });
@@ -223,7 +224,7 @@ pub(super) async fn write_reports(
     record: Record,
     directory: PathBuf,
 ) -> (Record, Result<(), WriteError>) {
-    let writing = tokio::task::spawn_blocking(move || {
+    let writing = blocking::beside(move || {
         let written = report::write_all(&record, &directory);
         (record, written.map_err(WriteError::from))
     });

@@ -5,11 +5,16 @@
 
 mod abandon;
 mod agents;
+mod blocking;
 mod doors;
 mod ended;
 mod hub;
 pub mod metrics;
 mod past;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod run_task;
 mod seats;
 mod services;

@@ -4,11 +4,13 @@
 //! written in few large transactions. Effects that depend on durability wait in `gated` until their row is stored.
 
 use super::abandon::{End, Rest, Unwritten, WriteError, not_green, write_later, write_reports};
+use super::blocking;
 use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
 use super::ended::ended;
 use super::error_chain;
 use super::hub::Notice;
 use super::metrics;
+use super::planted::{Fault, is_planted};
 use super::submission::{history_queries, load_history};
 use crate::report::{self, ReportError};
 use crate::run::{AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, Run};
@@ -19,9 +21,10 @@ use evenkeel_schedule::Micros;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
 use v1::watch_event::Body as Watched;
 
 pub(super) enum RunMessage {
@@ -99,6 +102,8 @@ struct RunTask {
     counted: (u64, u64),
     /// What the hub was told of how many slots the run could use, and when.
     appetite: (u32, Instant),
+    /// It may be another number by now, and it was too early to say so.
+    appetite_due: bool,
 }
 
 /// How often watchers hear of progress, at most.
@@ -128,6 +133,7 @@ pub(super) fn spawn(seat: RunSeat, opened: Opened) -> RunDoor {
         seat,
         started: now.checked_sub(opened.since.into()).unwrap_or(now),
         appetite: (opened.run.appetite(), now),
+        appetite_due: false,
         run: opened.run,
         outboxes: BTreeMap::new(),
         watchers: Vec::new(),
@@ -176,7 +182,8 @@ impl RunTask {
                 .unwritten
                 .filter(|_| self.writing.is_none())
                 .map(|since| since + LAZY);
-            let timer = [wake, show, lazy].into_iter().flatten().min();
+            let hunger = self.appetite_due.then(|| self.appetite.1 + APPETITE);
+            let timer = [wake, show, lazy, hunger].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 written = async { self.writing.as_mut().expect("guarded by the condition").await }, if self.writing.is_some() => {
@@ -270,11 +277,19 @@ impl RunTask {
                 Effect::StoreText { offset, bytes } => self.waiting.text(offset, &bytes),
                 Effect::CallWhenStored => self.gated.push_back((self.appended, Gated::Stored)),
                 Effect::Ack { agent, sequence } => {
+                    let early = is_planted(Fault::AcknowledgedBeforeDurable);
+                    let after = if early { 0 } else { self.appended };
                     self.gated
-                        .push_back((self.appended, Gated::Ack { agent, sequence }));
+                        .push_back((after, Gated::Ack { agent, sequence }));
+                    if early {
+                        self.gated
+                            .make_contiguous()
+                            .sort_by_key(|(after, _)| *after);
+                    }
                 }
                 Effect::Close => self.closing = true,
-                Effect::Send { agent, command } => {
+                Effect::Send { agent, mut command } => {
+                    perturb(&mut command);
                     let message = wire::command(command, &self.seat.opening);
                     self.send(agent, message);
                 }
@@ -323,7 +338,9 @@ impl RunTask {
 
     fn tell_appetite(&mut self) {
         let (told, at) = self.appetite;
-        if at.elapsed() < APPETITE {
+        // Nothing else may happen before the hub gives it what it could use.
+        self.appetite_due = at.elapsed() < APPETITE;
+        if self.appetite_due {
             return;
         }
         let slots = self.run.appetite();
@@ -347,6 +364,9 @@ impl RunTask {
         self.unwritten = None;
         let mut waiting = std::mem::take(&mut self.waiting);
         let (leases, results) = std::mem::take(&mut self.counted);
+        if is_planted(Fault::ShownBeforeDurable) {
+            self.show_rows(self.stored, &waiting.rows);
+        }
         let store = self.seat.store.clone();
         let handle = self.seat.handle;
         let directory = self.seat.directory.clone();
@@ -384,11 +404,17 @@ impl RunTask {
         for payload in rows {
             self.stored += 1;
             self.release();
-            let row = v1::LedgerRow {
-                sequence: self.stored,
-                payload,
-            };
-            let sequence = self.stored;
+            if !is_planted(Fault::ShownBeforeDurable) {
+                self.show_rows(self.stored - 1, &[payload]);
+            }
+        }
+    }
+
+    /// Shows rows that follow this one to those who want to see them.
+    fn show_rows(&mut self, after: u64, rows: &[Vec<u8>]) {
+        for (sequence, payload) in (after + 1..).zip(rows) {
+            let payload = payload.clone();
+            let row = v1::LedgerRow { sequence, payload };
             self.watchers.retain(|watcher| {
                 !watcher.rows || offer(&watcher.events, sequence, Watched::Row(row.clone()))
             });
@@ -573,7 +599,7 @@ impl RunTask {
             .store
             .close_run(seat.handle, rows, &closed, record.totals(), samples);
         let closing = tokio::spawn(closing);
-        let reports = tokio::task::block_in_place(|| report::write_all(record, &seat.directory));
+        let reports = blocking::here(|| report::write_all(record, &seat.directory));
         closing.await.map_err(|_| StoreError::Gone)??;
         Ok(reports)
     }
@@ -614,6 +640,15 @@ impl RunSeat {
     }
 }
 
+/// A command as a planted fault has it.
+fn perturb(command: &mut Command) {
+    if let Command::Resume { sequence, .. } = command
+        && is_planted(Fault::HeardEverything)
+    {
+        *sequence = u64::MAX >> 1;
+    }
+}
+
 /// A watcher that does not keep up is dropped; it attaches again from its cursor.
 fn offer(events: &mpsc::Sender<v1::WatchEvent>, sequence: u64, body: Watched) -> bool {
     let body = Some(body);
@@ -622,7 +657,7 @@ fn offer(events: &mpsc::Sender<v1::WatchEvent>, sequence: u64, body: Watched) ->
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -63,10 +63,13 @@ impl Claim {
         let named = member.only.as_ref().is_none_or(|(project, run)| {
             *run == self.run && (project.is_empty() || *project == self.project)
         });
+        named && self.lacking(member).is_none() && !self.unfit.contains(&agent)
+    }
+
+    /// A label that the run wants of its agents and this one has not.
+    pub(super) fn lacking(&self, member: &Member) -> Option<(&String, &String)> {
         let mut labels = self.labels.iter();
-        named
-            && labels.all(|(key, value)| member.labels.get(key) == Some(value))
-            && !self.unfit.contains(&agent)
+        labels.find(|(key, value)| member.labels.get(*key) != Some(*value))
     }
 }
 

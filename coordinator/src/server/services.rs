@@ -1,10 +1,12 @@
 //! The clients' service: submissions, watchers, reports.
 
 use super::abandon::record_of;
+use super::blocking;
 use super::ended::ended;
 use super::error_chain;
 use super::hub::{self, Found, HubMessage};
 use super::past;
+use super::planted::{Fault, is_planted};
 use super::run_task::RunMessage;
 use crate::record::Record;
 use crate::report;
@@ -323,9 +325,8 @@ impl Runs {
                     }
                     _ => report,
                 };
-                let rendering = tokio::task::spawn_blocking(move || {
-                    report::render(&record, &directory, report)
-                });
+                let rendering =
+                    blocking::beside(move || report::render(&record, &directory, report));
                 let text = rendering.await.map_err(|_| gone())?;
                 let text = text.map_err(|error| Status::internal(error_chain(&error)))?;
                 tokio::task::spawn_blocking(move || {
@@ -411,7 +412,8 @@ async fn watch(
     rest: Rest,
     events: mpsc::Sender<Result<v1::WatchEvent, Status>>,
 ) {
-    let past = (request.after, stored);
+    let missed = request.after > 0 && is_planted(Fault::MissedRows);
+    let past = (if missed { stored } else { request.after }, stored);
     let shown = past::replay(&store, (handle, &directory), past, request.rows, &events).await;
     match shown {
         Ok(true) => {}

@@ -2,7 +2,7 @@
 //!
 //! Statements are written once, with `$1` for parameters; values are 64-bit integers, texts and bytes, which both have.
 
-use super::{StoreAddress, StoreError};
+use super::{StoreAddress, StoreError, disk};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgRow, PgSeverity, Postgres};
 use sqlx::query::Query;
 use sqlx::sqlite::{
@@ -152,7 +152,7 @@ impl Connection {
 
     pub async fn close(self) -> Result<(), sqlx::Error> {
         match self {
-            Connection::Sqlite(connection) => connection.close().await,
+            Connection::Sqlite(connection) => disk::statement(connection.close()).await,
             Connection::Postgres(connection) => connection.close().await,
         }
     }
@@ -167,7 +167,8 @@ impl Connection {
         let sql = sql.into_sql_str();
         match self {
             Connection::Sqlite(connection) => {
-                connection.execute(sqlx::raw_sql(sql)).await.map(|_| ())
+                let done = connection.execute(sqlx::raw_sql(sql));
+                disk::statement(done).await.map(|_| ())
             }
             Connection::Postgres(connection) => {
                 connection.execute(sqlx::raw_sql(sql)).await.map(|_| ())
@@ -201,8 +202,8 @@ impl Connection {
     ) -> Result<u64, sqlx::Error> {
         Ok(match self {
             Connection::Sqlite(connection) => {
-                let done = sqlite_query(sql, values).execute(connection).await?;
-                done.rows_affected()
+                let done = sqlite_query(sql, values).execute(connection);
+                disk::statement(done).await?.rows_affected()
             }
             Connection::Postgres(connection) => {
                 let done = postgres_query(sql, values).execute(connection).await?;
@@ -218,7 +219,8 @@ impl Connection {
     ) -> Result<Vec<Row>, sqlx::Error> {
         Ok(match self {
             Connection::Sqlite(connection) => {
-                let rows = sqlite_query(sql, values).fetch_all(connection).await?;
+                let rows = sqlite_query(sql, values).fetch_all(connection);
+                let rows = disk::statement(rows).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Connection::Postgres(connection) => {
@@ -319,7 +321,8 @@ async fn open_sqlite(path: &Path, access: Access) -> Result<Connection, sqlx::Er
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full),
     };
-    Ok(Connection::Sqlite(options.connect().await?))
+    let connecting = disk::statement(options.connect());
+    Ok(Connection::Sqlite(connecting.await?))
 }
 
 async fn open_postgres(url: &str) -> Result<Connection, sqlx::Error> {

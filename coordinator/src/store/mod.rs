@@ -8,6 +8,7 @@ mod address;
 mod check;
 mod claim;
 mod database;
+mod disk;
 mod history;
 mod ledger;
 mod prune;
@@ -19,6 +20,8 @@ mod timings;
 
 pub use address::{AddressError, StoreAddress};
 pub use check::{Fault, Finding};
+#[cfg(feature = "planted")]
+pub use disk::{Delay, simulate};
 pub use history::{HistoryQuery, UnitSample, command_digest, samples_of};
 pub use ledger::{ClosedRow, RunKey, RunRow};
 pub use prune::Pruned;

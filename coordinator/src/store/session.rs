@@ -3,7 +3,7 @@
 use super::claim;
 use super::database::{self, Connection};
 use super::ledger::Chains;
-use super::{RunHandle, StoreError};
+use super::{RunHandle, StoreError, disk};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,6 +45,7 @@ impl Session {
 
     /// Begins a transaction that writes, unless another coordinator has taken the store over.
     pub async fn begin(&mut self) -> Result<(), StoreError> {
+        disk::delay().await;
         self.in_transaction = true;
         self.connection.begin().await?;
         self.check(true).await
@@ -74,6 +75,7 @@ impl Session {
             Err(error) if database::is_lost(error) => {}
             Err(_) => self.in_doubt = before,
         }
+        disk::delay().await;
         Ok(result?)
     }
 

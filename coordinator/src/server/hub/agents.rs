@@ -9,8 +9,9 @@ use crate::server::seats::{Member, Seat};
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::Status;
 use v1::coordinator_message::Body as Out;
 
@@ -129,6 +130,7 @@ impl Hub {
         self.agents.insert(id, agent);
         if let Some(only) = only {
             self.look_for_its_run(id, only);
+            self.tell_of_its_run(id);
         }
         self.tell_matching();
         self.look_soon();
@@ -137,6 +139,39 @@ impl Hub {
             session,
             ends: ended,
         })
+    }
+
+    /// An agent that is for one run only waits for it no longer, or goes where that cannot use it: nobody else is to wait for that.
+    pub(super) fn tell_of_its_run(&mut self, id: AgentId) {
+        let Some(agent) = self.agents.get(&id) else {
+            return;
+        };
+        let Some(only) = &agent.member.only else {
+            return;
+        };
+        let live = self.runs.values().filter(|live| names(only, &live.name));
+        let lacking: Vec<Option<String>> = live
+            .map(|live| {
+                let lacking = live.claim.lacking(&agent.member);
+                lacking.map(|(key, value)| {
+                    format!(
+                        "run {} wants agents with the label {key}={value}, which this one has not",
+                        live.name.1
+                    )
+                })
+            })
+            .collect();
+        match lacking.iter().min().cloned() {
+            Some(Some(reason)) => self.dismiss(id, reason, true),
+            Some(None) => {
+                if let Some(outbox) = &agent.outbox {
+                    let found = Out::RunFound(v1::RunFound {});
+                    // One that does not listen is cut off.
+                    let _ = outbox.send(Outbox::body(found));
+                }
+            }
+            None => {}
+        }
     }
 
     /// An agent that is for one run only may have come when that is over.

@@ -17,8 +17,9 @@ use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tonic::Status;
 
 pub(super) enum HubMessage {
@@ -256,7 +257,7 @@ pub(super) fn spawn(
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
@@ -401,6 +402,8 @@ pub(super) fn failed(error: &StoreError) -> Status {
         StoreError::Exists { run } => Status::already_exists(format!(
             "run {run} exists already, and \"evenkeel show {run}\" tells how it went; choose another --run-id"
         )),
+        // Who asks again finds the one that has.
+        StoreError::Superseded { .. } => Status::unavailable(error.to_string()),
         error => Status::internal(crate::server::error_chain(error)),
     }
 }

@@ -9,8 +9,8 @@ use crate::server::{metrics, run_task};
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::Status;
 
 impl Hub {
@@ -110,6 +110,9 @@ impl Hub {
         };
         self.runs.insert(number, live);
         metrics::runs(self.runs.len());
+        for agent in self.agents.keys().copied().collect::<Vec<_>>() {
+            self.tell_of_its_run(agent);
+        }
         self.tell_matching();
         self.look_soon();
     }

@@ -6,7 +6,7 @@ use crate::server::metrics;
 use crate::server::run_task::RunMessage;
 use crate::server::seats::{Claim, Member, Seat, share};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use tokio::time::Instant;
 
 impl Hub {
     pub(super) fn share(&mut self) {
