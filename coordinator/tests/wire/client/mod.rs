@@ -1,0 +1,78 @@
+//! A client as the command line is one: it asks again and again while a coordinator is being restarted, for a while, and follows a run
+//! without missing or repeating anything of it. The command line's own is in its binary, where no test can reach it.
+
+mod following;
+mod patience;
+
+pub use following::{Following, Seen};
+pub use patience::AskError;
+
+use patience::Patience;
+
+use evenkeel_proto::{MAX_MESSAGE, v1};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tonic::Status;
+use tonic::transport::Channel;
+use v1::run_service_client::RunServiceClient;
+
+/// A way to a coordinator that outlives its restarts.
+#[derive(Clone)]
+pub struct Remote {
+    channel: Channel,
+    patience: Duration,
+    /// Somebody has answered over it.
+    answered: Arc<AtomicBool>,
+}
+
+impl Remote {
+    /// `channel` connects again by itself, and need not be connected yet. A coordinator that does not answer is asked for as long as
+    /// `patience`; zero for one that is not started again.
+    pub fn new(channel: Channel, patience: Duration) -> Remote {
+        Remote {
+            channel,
+            patience,
+            answered: Arc::default(),
+        }
+    }
+
+    pub fn client(&self) -> RunServiceClient<Channel> {
+        RunServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.clone())
+    }
+
+    /// Asks until there is an answer.
+    pub async fn ask<T, F>(
+        &self,
+        mut what: impl FnMut(RunServiceClient<Channel>) -> F,
+    ) -> Result<T, AskError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut patience = self.patience();
+        loop {
+            match what(self.client()).await {
+                Ok(answer) => {
+                    self.has_answered();
+                    return Ok(answer.into_inner());
+                }
+                Err(status) => patience.again(status).await?,
+            }
+        }
+    }
+
+    /// Follows a run from its beginning, with the rows of its ledger if they are wanted. The project may be left open.
+    pub fn follow(&self, project: &str, run: &str, rows: bool) -> Following {
+        Following::new(self.clone(), project, run, rows)
+    }
+
+    fn has_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+}
