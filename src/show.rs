@@ -6,6 +6,7 @@ use crate::remote::Remote;
 use crate::render::totals_line;
 use crate::run::store_failure;
 use evenkeel_coordinator::record::{Record, Verdict};
+use evenkeel_coordinator::rehearsal::{Explained, explain, words};
 use evenkeel_coordinator::store::{RunRow, Store};
 use evenkeel_proto::v1;
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ pub fn nearest_state() -> Option<PathBuf> {
     let mut candidates = here.ancestors().map(|above| above.join(".evenkeel"));
     candidates.find(|path| path.join(evenkeel_coordinator::store::FILE).is_file())
 }
+
+/// Runs with more tests than this are shown without the replays that say where their time went.
+const MOST: usize = 100_000;
 
 /// A run as its ledger tells it.
 pub struct Found {
@@ -155,11 +159,16 @@ fn run_line(line: &v1::RunLine) -> String {
 
 pub async fn show(args: ShowArgs) -> Result<Exit, Failure> {
     let found = load(&args.books, &args.run).await?;
-    print!("{}", describe(&found.record, &found.reports));
+    let record = &found.record;
+    let tests: usize = record.units.iter().map(|unit| unit.cases.len()).sum();
+    let over = record.closed.is_some() && record.stopped.is_none() && tests <= MOST;
+    let explained = over.then(|| tokio::task::block_in_place(|| explain(record)).ok());
+    let explained = explained.flatten();
+    print!("{}", describe(record, explained.as_ref(), &found.reports));
     Ok(Exit::Green)
 }
 
-fn describe(record: &Record, reports: &str) -> String {
+fn describe(record: &Record, explained: Option<&Explained>, reports: &str) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     let opened = &record.opened;
@@ -221,6 +230,11 @@ fn describe(record: &Record, reports: &str) -> String {
             schedule.gap()
         ),
     );
+    if let Some(explained) = explained {
+        for part in words(explained).lines() {
+            line("", part);
+        }
+    }
     line("reports", reports);
     for (summary, shard) in record.shard_summaries().iter().zip(&record.shards) {
         writeln!(

@@ -46,7 +46,7 @@ pub fn child(directory: &Path) {
     let record = record();
     let before = memory("VmRSS");
     let started = Instant::now();
-    report::write_all(&record, directory).expect("the reports are written");
+    report::write_all(&record, None, directory).expect("the reports are written");
     let seconds = started.elapsed().as_secs_f64();
     let peak = memory("VmHWM");
     let report = std::fs::File::open(directory.join(report::JSON)).expect("the JSON report");

@@ -1,6 +1,6 @@
 //! Sums over a record: totals, shards, makespan and its lower bound.
 
-use super::{Begun, Ended, Lease, Record, Unit, Verdict};
+use super::{Begun, Ended, Lease, Outcome, Record, Unit, Verdict};
 use crate::rules::Rules;
 use evenkeel_proto::ledger::lease_ended::Reason;
 use evenkeel_schedule::{Bound, Micros, SlotCapacity, lower_bound};
@@ -132,10 +132,18 @@ impl Record {
             .unwrap_or_default();
         // What the parts of a unit took together, its set-up once.
         let mut taken: BTreeMap<u32, (Micros, Micros)> = BTreeMap::new();
+        let kept = self.kept_of_lost();
         for (lease, _, ended) in spans {
             let (work, setup) = taken.entry(lease.unit).or_default();
-            *work += lease.span() - ended.setup;
+            // What was lost with an agent ran elsewhere, and is work there.
+            *work += match ended.reason {
+                Reason::Lost => Micros::ZERO,
+                _ => lease.span() - ended.setup,
+            };
             *setup = ended.setup.max(*setup);
+        }
+        for (unit, took) in kept {
+            taken.entry(unit).or_default().0 += took;
         }
         let rules = Rules::new(&self.opened.suites).unwrap_or_default();
         let processes = self.shards.iter().flat_map(|shard| &shard.processes);
@@ -188,6 +196,29 @@ impl Record {
             longest,
             lock: chain.map(|(lock, _)| rules.lock(lock).to_owned()),
         }
+    }
+
+    /// Of units that were at work when their agent was lost what their cases took there that had a result by then.
+    fn kept_of_lost(&self) -> BTreeMap<u32, Micros> {
+        let mut kept = BTreeMap::new();
+        let was_lost = |lease: &Lease| {
+            lease
+                .ended
+                .is_some_and(|ended| ended.reason == Reason::Lost)
+        };
+        if !self.leases.iter().any(was_lost) {
+            return kept;
+        }
+        for (number, unit) in (0..).zip(&self.units) {
+            let attempts = unit.cases.iter().flat_map(|case| case.attempts());
+            let decided = attempts.filter(|attempt| attempt.outcome != Outcome::Killed);
+            for attempt in decided {
+                if self.lease_at(attempt.lease).is_some_and(was_lost) {
+                    *kept.entry(number).or_default() += attempt.duration - attempt.setup;
+                }
+            }
+        }
+        kept
     }
 
     /// What nothing divides of a unit that took `all`, `setup` of it for loading.

@@ -5,6 +5,7 @@
 //! beforehand, so that a scene always plays the same.
 
 mod draw;
+mod explain;
 mod model;
 mod paces;
 mod play;
@@ -13,11 +14,16 @@ mod scene;
 mod slot;
 mod sweep;
 mod whatif;
+mod words;
 
 pub use draw::Draw;
+pub use explain::{
+    Cause, Change, Explained, Lost, Step, causes, dearest, explain, is_worth_explaining,
+};
 pub use model::Model;
 pub use play::{Input, Played, Stalled, play, play_noting};
 pub use recorded::recorded;
 pub use scene::{Agent, Case, Listing, Loss, Scene, Slot, Speed, Suite, Unit, Ways};
 pub use sweep::{Point, slots_within, sweep};
 pub use whatif::WhatIf;
+pub use words::words;

@@ -4,7 +4,7 @@
 //! believes is the truth with noise.
 
 use super::draw::Draw;
-use super::scene::{Agent, Case, Listing, Scene, Slot, Speed, Suite, Unit, Ways};
+use super::scene::{Agent, Case, Listing, Scene, Slot, Speed, Suite, Unit, Ways, seal};
 use crate::run::{History, SuiteHistory};
 use evenkeel_proto::suite;
 use evenkeel_schedule::{Micros, PastRun, Sample};
@@ -205,6 +205,7 @@ impl Model {
                 known.cases.insert(unit.name.clone(), cases);
             }
         }
+        seal(&mut known);
         History {
             suites: vec![known],
         }

@@ -5,14 +5,14 @@
 
 use super::model::milli;
 use super::scene::Speed;
-use crate::record::Record;
+use crate::record::{Lease, Record};
 use evenkeel_proto::ledger::lease_ended::Reason;
 use evenkeel_schedule::Micros;
 
 /// What is shorter says more about the clock than about the machine.
 const SHORTEST: Micros = Micros::from_millis(20);
 /// So many leases on each side of a step, and at least this part of what the machine ran.
-const LEAST: usize = 4;
+const LEAST: usize = 3;
 const SHARE: f64 = 0.1;
 /// A step, or what one machine is slower than the others, is at least this large, as a logarithm.
 const WORTH: f64 = 0.18;
@@ -34,15 +34,17 @@ struct Sight {
 /// history of a suite, without which what a unit should take is a guess that says nothing of machines.
 pub(super) fn speeds(record: &Record, informed: impl Fn(u32) -> bool) -> Vec<Speed> {
     let mut sights: Vec<Vec<Sight>> = vec![Vec::new(); record.agents.len()];
-    for lease in &record.leases {
+    for (number, lease) in (1u32..).zip(&record.leases) {
         let (Some(begun), Some(ended)) = (lease.begun, lease.ended) else {
             continue;
         };
-        // What was given back shrank, and what it should have taken was of the whole.
-        let whole = ended.reason == Reason::Closed && lease.revoked.is_none();
         let span = lease.span();
         let known = informed(record.units[lease.unit as usize].suite);
-        if !known || !whole || span < SHORTEST || lease.expected < SHORTEST {
+        // What a part should take is what the run saw of its unit, on whichever machine that was.
+        let whole = lease.named.is_empty() && lease.alone.is_none();
+        let expected = kept(record, number, lease);
+        let closed = ended.reason == Reason::Closed;
+        if !known || !whole || !closed || span < SHORTEST || expected < SHORTEST {
             continue;
         }
         let agent = record.shards[lease.shard as usize].agent;
@@ -50,17 +52,23 @@ pub(super) fn speeds(record: &Record, informed: impl Fn(u32) -> bool) -> Vec<Spe
             from: begun.at,
             to: ended.at,
             span: span.0 as f64,
-            log: (span.0 as f64 / lease.expected.0 as f64).ln(),
+            log: (span.0 as f64 / expected.0 as f64).ln(),
         });
     }
     for sights in &mut sights {
         sights.sort_by_key(|sight| sight.from);
     }
-    let usual = median(&sights.concat());
     let noise = noise(&sights);
-    let speeds = sights.iter().map(|sights| {
-        let mut steps = Vec::new();
-        segments(sights, noise, DEPTH, &mut steps);
+    let segmented: Vec<Vec<(Micros, f64)>> = sights
+        .iter()
+        .map(|sights| {
+            let mut steps = Vec::new();
+            segments(sights, noise, DEPTH, &mut steps);
+            steps
+        })
+        .collect();
+    let usual = usual(&sights, &segmented);
+    let speeds = sights.iter().zip(segmented).map(|(sights, steps)| {
         // What differs little from the others is as they are.
         let certain = CERTAIN * noise / (sights.len().max(1) as f64).sqrt();
         if steps.len() == 1 && (steps[0].1 - usual).abs() < WORTH.max(certain) {
@@ -82,6 +90,20 @@ pub(super) fn speeds(record: &Record, informed: impl Fn(u32) -> bool) -> Vec<Spe
         speed
     });
     speeds.collect()
+}
+
+/// What a lease should have taken. One that gave cases back should have taken its part of that.
+fn kept(record: &Record, number: u32, lease: &Lease) -> Micros {
+    if lease.revoked.is_none() {
+        return lease.expected;
+    }
+    let cases = &record.units[lease.unit as usize].cases;
+    let own = lease.cases.iter().filter(|&&case| {
+        let mut attempts = cases[case as usize].attempts();
+        attempts.any(|attempt| attempt.lease == number)
+    });
+    let all = lease.cases.len().max(1) as u64;
+    Micros(lease.expected.0 * own.count() as u64 / all)
 }
 
 /// How finely a step is looked for: in time, and in the logarithm of the speed behind it.
@@ -134,19 +156,24 @@ fn refine(sights: &[Sight], usual: f64, logs: &mut [(Micros, f64)], step: usize)
     logs[step] = best.1;
 }
 
-/// The median, each lease for as much as it took.
+/// What most leases took against what they should: a median of a machine, or of a part of its time, that many are near. Machines become
+/// slower and not faster, so of two that are about as good it is the faster.
+fn usual(sights: &[Vec<Sight>], segmented: &[Vec<(Micros, f64)>]) -> f64 {
+    let medians = segmented.iter().flatten().map(|(_, log)| *log);
+    let near = |log: f64| {
+        let all = sights.iter().flatten();
+        all.filter(|sight| (sight.log - log).abs() < WORTH).count()
+    };
+    let most = medians.clone().map(near).max().unwrap_or_default();
+    let good = medians.filter(|&log| near(log) * 3 >= most * 2);
+    good.min_by(f64::total_cmp).unwrap_or_default()
+}
+
+/// The median, each lease as much as another: one that took far longer than it should is one.
 fn median(sights: &[Sight]) -> f64 {
-    let mut sorted: Vec<Sight> = sights.to_vec();
-    sorted.sort_by(|a, b| a.log.total_cmp(&b.log));
-    let half = sorted.iter().map(|sight| sight.span).sum::<f64>() / 2.0;
-    let mut before = 0.0;
-    for sight in &sorted {
-        before += sight.span;
-        if before >= half {
-            return sight.log;
-        }
-    }
-    0.0
+    let mut logs: Vec<f64> = sights.iter().map(|sight| sight.log).collect();
+    logs.sort_by(f64::total_cmp);
+    logs.get(logs.len() / 2).copied().unwrap_or_default()
 }
 
 /// The deviation of one lease from those before and behind it on the same machine, steps left out.
@@ -163,7 +190,7 @@ fn noise(sights: &[Vec<Sight>]) -> f64 {
     apart[apart.len() / 2] / 0.954
 }
 
-/// Cuts where the two sides differ most, by least squares; of each segment from when on it is, and its median.
+/// Cuts where the two sides differ most, by absolute deviations, of which a single lease that was far off decides none; of each segment from when on it is, and its median.
 fn segments(sights: &[Sight], noise: f64, depth: u32, steps: &mut Vec<(Micros, f64)>) {
     let Some(first) = sights.first() else { return };
     let took = |sights: &[Sight]| sights.iter().map(|sight| sight.span).sum::<f64>();
@@ -173,17 +200,20 @@ fn segments(sights: &[Sight], noise: f64, depth: u32, steps: &mut Vec<(Micros, f
         if took(left).min(took(right)) < all * SHARE {
             return None;
         }
-        let mean = |sights: &[Sight]| {
-            sights.iter().map(|sight| sight.log).sum::<f64>() / sights.len() as f64
+        let (before, behind) = (median(left), median(right));
+        let off = |sights: &[Sight], from: f64| -> f64 {
+            sights.iter().map(|sight| (sight.log - from).abs()).sum()
         };
+        let off = off(left, before) + off(right, behind);
         let weight = (left.len() * right.len()) as f64 / sights.len() as f64;
-        let strength = (mean(left) - mean(right)).abs() * weight.sqrt();
-        let step = (median(left) - median(right)).abs();
-        Some((strength, step, at))
+        let step = (before - behind).abs();
+        Some((-off, (step, step * weight.sqrt()), at))
     });
     let best = cut.max_by(|a, b| a.0.total_cmp(&b.0).then(b.2.cmp(&a.2)));
     match best {
-        Some((strength, step, at)) if depth > 0 && step >= WORTH && strength >= CERTAIN * noise => {
+        Some((_, (step, strength), at))
+            if depth > 0 && step >= WORTH && strength >= CERTAIN * noise =>
+        {
             segments(&sights[..at], noise, depth - 1, steps);
             segments(&sights[at..], noise, depth - 1, steps);
         }

@@ -4,17 +4,19 @@
 //! [`super::paces`]); when an agent was lost, from the last that was heard of it.
 
 use super::paces;
-use super::scene::{Agent, Case, Listing, Loss, Scene, Slot, Speed, Suite, Unit, Ways};
+use super::scene::{
+    Agent, Case, Listing, Loss, Scene, Slot, Speed, Suite, Unit, Ways, known_for_sure, seal,
+};
 use crate::record::{Attempt, Lease, Record};
 use crate::run::{History, SuiteHistory};
 use evenkeel_proto::ledger::lease_ended::Reason;
-use evenkeel_schedule::{Micros, PastRun, Sample};
+use evenkeel_schedule::Micros;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An agent that is silent for so long is lost, unless a coordinator is told otherwise.
 const LOST_AFTER: Micros = Micros::from_millis(5_000);
-/// So many answers that slots waited for say what the way to the coordinator takes.
-const ANSWERS: usize = 8;
+/// So many alike of the answers that slots waited for say what the way to the coordinator takes.
+const ANSWERS: usize = 4;
 const LONGEST_WAY: Micros = Micros::from_millis(200);
 
 /// The scene of a run that has ended. Playing it decides anew, and so need not come to the same placement.
@@ -290,9 +292,15 @@ fn ways(record: &Record) -> Ways {
     let mut waited: Vec<u64> = waited.filter(|waited| *waited > 0).collect();
     waited.sort_unstable();
     let mut ways = Ways::default();
-    if waited.len() >= ANSWERS {
-        // Those that waited longest waited for work.
-        ways.way = Micros(waited[waited.len() / 4] / 2).min(LONGEST_WAY);
+    // Some found it on its way, and some waited for work: what most of them took is a round trip.
+    let near = |least: u64| {
+        let end = waited.partition_point(|waited| *waited * 2 <= least * 3);
+        &waited[waited.partition_point(|waited| *waited < least)..end]
+    };
+    let most = waited.iter().map(|&waited| near(waited));
+    let most = most.max_by_key(|near| (near.len(), std::cmp::Reverse(near[0])));
+    if let Some(most) = most.filter(|most| most.len() >= ANSWERS) {
+        ways.way = Micros(most[most.len() / 2] / 2).min(LONGEST_WAY);
     }
     ways
 }
@@ -306,20 +314,10 @@ fn informed(record: &Record, suite: u32) -> bool {
     own.is_some_and(|own| own != nothing && own.iter().any(|byte| *byte != 0))
 }
 
-/// So many runs in which a unit took the same leave little doubt that it does.
-const SURE: u32 = 5;
-
 /// What the run believed: of each unit what its first lease was expected to take; nothing where it had no history.
 fn believed(record: &Record, scene: &Scene) -> History {
     let mut suites: Vec<SuiteHistory> = Vec::new();
     suites.resize_with(record.opened.suites.len(), SuiteHistory::default);
-    for known in &mut suites {
-        let run = |runs| PastRun {
-            runs,
-            ..PastRun::default()
-        };
-        known.past.runs = (0..SURE).map(run).collect();
-    }
     let mut first: BTreeMap<u32, Micros> = BTreeMap::new();
     for lease in &record.leases {
         let whole = lease.named.is_empty() && lease.alone.is_none();
@@ -334,14 +332,7 @@ fn believed(record: &Record, scene: &Scene) -> History {
         let known = &mut suites[on_scene.suite as usize];
         let setup = on_scene.setup().min(expected);
         let work = expected - setup;
-        let sample = |run| Sample {
-            work,
-            setup,
-            run,
-            passed: true,
-        };
-        let samples = (0..SURE).map(sample).collect();
-        known.past.units.insert(on_scene.name.clone(), samples);
+        known.past = known_for_sure(std::mem::take(&mut known.past), on_scene, work, setup);
         if work > long {
             let real = on_scene.work().0.max(1);
             let cases = on_scene.cases.iter().map(|case| {
@@ -352,5 +343,6 @@ fn believed(record: &Record, scene: &Scene) -> History {
             known.cases.insert(on_scene.name.clone(), cases);
         }
     }
+    suites.iter_mut().for_each(seal);
     History { suites }
 }

@@ -2,6 +2,8 @@
 
 use super::Outputs;
 use crate::record::{Case, Record, Unit, Verdict};
+use crate::rehearsal::{Change, Explained, Step};
+use evenkeel_schedule::Micros;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -113,7 +115,7 @@ struct Totals {
 }
 
 #[derive(Serialize)]
-struct Schedule {
+struct Schedule<'a> {
     slots: u32,
     makespan_s: f64,
     lower_bound_s: f64,
@@ -121,6 +123,52 @@ struct Schedule {
     /// What decides the bound: "work", "longest_test" or "longest_unit".
     bound_by: &'static str,
     explanation: String,
+    /// What the makespan has above the bound, by causes; absent where nothing was replayed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<Lost<'a>>,
+    /// What would shorten it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    next: Vec<Next<'a>>,
+}
+
+#[derive(Serialize)]
+struct Lost<'a> {
+    cause: &'static str,
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Next<'a> {
+    /// "split", "setup" or "slots".
+    change: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    less_setup_s: Option<f64>,
+    makespan_s: f64,
+    saved_s: f64,
+}
+
+impl<'a> Next<'a> {
+    fn of(change: &'a Change) -> Next<'a> {
+        let (name, unit, slots, less) = match &change.what {
+            Step::Split(unit) => ("split", Some(unit.as_str()), None, None),
+            Step::LessSetup { unit, less } => ("setup", unit.as_deref(), None, Some(*less)),
+            Step::Slots(slots) => ("slots", None, Some(*slots), None),
+        };
+        Next {
+            change: name,
+            unit,
+            slots,
+            less_setup_s: less.map(Micros::as_secs_f64),
+            makespan_s: change.makespan.as_secs_f64(),
+            saved_s: change.saved.as_secs_f64(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -214,6 +262,7 @@ const PIECE: usize = 4096;
 /// Writes the report; tests come last, in the order of the listing, one a line.
 pub(super) fn write(
     record: &Record,
+    explained: Option<&Explained>,
     outputs: &Outputs,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
@@ -264,7 +313,21 @@ pub(super) fn write(
             evenkeel_schedule::Bound::Pieces(_) => "longest_unit",
             evenkeel_schedule::Bound::Chain(_) => "lock",
         },
-        explanation: crate::server::explanation(record),
+        explanation: crate::server::explanation(record, explained),
+        lost: explained
+            .into_iter()
+            .flat_map(|explained| &explained.lost)
+            .map(|lost| Lost {
+                cause: lost.cause.name(),
+                seconds: lost.us as f64 / 1e6,
+                what: lost.what.as_deref(),
+            })
+            .collect(),
+        next: explained
+            .into_iter()
+            .flat_map(|explained| &explained.next)
+            .map(Next::of)
+            .collect(),
     };
     let first_red = record.first_red().map(|first| FirstRed {
         suite: &record.suite_of(first.unit).name,

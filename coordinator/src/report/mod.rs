@@ -10,6 +10,7 @@ pub use json::SCHEMA_VERSION;
 pub use outputs::Outputs;
 
 use crate::record::Record;
+use crate::rehearsal::Explained;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -47,7 +48,11 @@ pub enum ReportError {
 }
 
 /// Writes both reports into a run's directory, each under its final name only once it is whole.
-pub fn write_all(record: &Record, directory: &Path) -> Result<(), ReportError> {
+pub fn write_all(
+    record: &Record,
+    explained: Option<&Explained>,
+    directory: &Path,
+) -> Result<(), ReportError> {
     std::fs::create_dir_all(directory).map_err(|source| ReportError::Write {
         path: directory.to_owned(),
         source,
@@ -75,9 +80,11 @@ pub fn write_all(record: &Record, directory: &Path) -> Result<(), ReportError> {
         },
         || {
             write_whole(&json_path, |file| {
-                json::write(record, &outputs, file).map_err(|source| ReportError::Write {
-                    path: json_path.clone(),
-                    source,
+                json::write(record, explained, &outputs, file).map_err(|source| {
+                    ReportError::Write {
+                        path: json_path.clone(),
+                        source,
+                    }
                 })
             })
         },
@@ -99,7 +106,7 @@ pub fn render(record: &Record, directory: &Path, report: Report) -> Result<Vec<u
     let outputs = Outputs::open(&path).map_err(|source| ReportError::Outputs { path, source })?;
     let mut text = Vec::new();
     match report {
-        Report::Json => json::write(record, &outputs, &mut text).map_err(|source| {
+        Report::Json => json::write(record, None, &outputs, &mut text).map_err(|source| {
             let path = directory.join(JSON);
             ReportError::Write { path, source }
         })?,

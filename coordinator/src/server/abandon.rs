@@ -225,7 +225,7 @@ pub(super) async fn write_reports(
     directory: PathBuf,
 ) -> (Record, Result<(), WriteError>) {
     let writing = blocking::beside(move || {
-        let written = report::write_all(&record, &directory);
+        let written = report::write_all(&record, None, &directory);
         (record, written.map_err(WriteError::from))
     });
     let gone = |_| (Record::default(), Err(StoreError::Gone.into()));

@@ -1,6 +1,7 @@
 //! What is said at the end of a run.
 
 use crate::record::{Record, Unit, Verdict};
+use crate::rehearsal::{Explained, words};
 use crate::wire;
 use evenkeel_proto::v1;
 use evenkeel_schedule::{Bound, Micros};
@@ -11,7 +12,11 @@ const SHORTEST: Micros = Micros::from_millis(100);
 /// How many of the slowest cases are named.
 const SLOWEST: usize = 5;
 
-pub(super) fn ended(record: &Record, state: &std::path::Path) -> v1::Ended {
+pub(super) fn ended(
+    record: &Record,
+    explained: Option<&Explained>,
+    state: &std::path::Path,
+) -> v1::Ended {
     let closed = record.closed.clone().unwrap_or_default();
     let schedule = record.schedule();
     v1::Ended {
@@ -52,7 +57,7 @@ pub(super) fn ended(record: &Record, state: &std::path::Path) -> v1::Ended {
         explanation: match &record.stopped {
             // What was broken off says nothing about a schedule.
             Some(stopped) if stopped.interrupted => String::new(),
-            _ => explanation(record),
+            _ => explanation(record, explained),
         },
         state: std::path::absolute(state)
             .unwrap_or_else(|_| state.to_owned())
@@ -148,8 +153,8 @@ fn failing(record: &Record) -> Vec<v1::FailingShard> {
         .collect()
 }
 
-/// The gap in words.
-pub(crate) fn explanation(record: &Record) -> String {
+/// The gap in words, and what replays say of it.
+pub(crate) fn explanation(record: &Record, explained: Option<&Explained>) -> String {
     let schedule = record.schedule();
     // Below this the clock's own grain is all that a ratio would show.
     if schedule.makespan < SHORTEST {
@@ -178,6 +183,11 @@ pub(crate) fn explanation(record: &Record) -> String {
         text.push_str(&format!(
             "; {name} alone took {span:.2} s and decides: more slots will not help, a shorter {shorter} would",
         ));
+    }
+    let words = explained.map(words).unwrap_or_default();
+    if !words.is_empty() {
+        text.push('\n');
+        text.push_str(&words);
     }
     text
 }

@@ -12,6 +12,7 @@ use super::hub::Notice;
 use super::metrics;
 use super::planted::{Fault, is_planted};
 use super::submission::{history_queries, load_history};
+use crate::rehearsal::{Explained, explain, is_worth_explaining};
 use crate::report::{self, ReportError};
 use crate::run::{AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, Run};
 use crate::store::{RunHandle, Store, StoreError, samples_of};
@@ -504,6 +505,19 @@ impl RunTask {
         }
     }
 
+    /// Where the run's time went, if finding out takes little beside what the run took. What was broken off, or runs again what one
+    /// shard did, says nothing about a schedule.
+    fn explained(&self) -> Option<Explained> {
+        let record = self.run.record();
+        if record.stopped.is_some() || !self.seat.keep_history || !is_worth_explaining(record) {
+            return None;
+        }
+        let explained = blocking::here(|| explain(record));
+        explained
+            .inspect_err(|error| tracing::warn!("the run cannot be explained: {error}"))
+            .ok()
+    }
+
     /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
     async fn finish(mut self, failed: Option<WriteError>) {
         let mut failed = failed;
@@ -511,15 +525,21 @@ impl RunTask {
             let written = self.has_written(writing.await);
             failed = failed.or(written.err());
         }
+        let explained = if failed.is_none() {
+            self.explained()
+        } else {
+            None
+        };
+        let explained = explained.as_ref();
         let closed = match failed {
             Some(error) => Err(error),
-            None => self.write_everything().await,
+            None => self.write_everything(explained).await,
         };
         match closed {
             Ok(reports) => {
                 let rows = std::mem::take(&mut self.waiting.rows);
                 self.written(rows);
-                let last = ended(self.run.record(), self.seat.store.directory());
+                let last = ended(self.run.record(), explained, self.seat.store.directory());
                 if let Err(error) = reports {
                     self.seat.warn_of_reports(&error);
                     self.seat.write_later(None);
@@ -572,7 +592,7 @@ impl RunTask {
         if let Err(error) = &reports {
             seat.warn_of_reports(error);
         }
-        let last = ended(&record, seat.store.directory());
+        let last = ended(&record, None, seat.store.directory());
         seat.write_later(Some(End {
             stored,
             unwritten,
@@ -584,7 +604,10 @@ impl RunTask {
     }
 
     /// One transaction for the last rows, the verdict and the history; the reports are made meanwhile, and what came of them comes back.
-    async fn write_everything(&mut self) -> Result<Result<(), ReportError>, WriteError> {
+    async fn write_everything(
+        &mut self,
+        explained: Option<&Explained>,
+    ) -> Result<Result<(), ReportError>, WriteError> {
         self.waiting.write_texts(&self.seat.directory).await?;
         let record = self.run.record();
         let seat = &self.seat;
@@ -599,7 +622,7 @@ impl RunTask {
             .store
             .close_run(seat.handle, rows, &closed, record.totals(), samples);
         let closing = tokio::spawn(closing);
-        let reports = blocking::here(|| report::write_all(record, &seat.directory));
+        let reports = blocking::here(|| report::write_all(record, explained, &seat.directory));
         closing.await.map_err(|_| StoreError::Gone)??;
         Ok(reports)
     }

@@ -116,7 +116,7 @@ impl Runs {
                 .map_err(|error| Status::data_loss(error.to_string()))?;
         }
         Ok(Found::Ended {
-            ended: Box::new(ended(&record, self.store.directory())),
+            ended: Box::new(ended(&record, None, self.store.directory())),
             directory: self.store.run_directory_of(&row),
             handle: row.handle(),
             rows: batches.len() as u64,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on says where
 
 mod broken;
+mod causes;
 mod scenes;
 
 use broken::broken;
