@@ -2,8 +2,11 @@
 //!
 //! Each row is a setting, each figure the excess of the makespan over the least that any schedule could take, in percent, over
 //! seeds that nothing was tuned on. The same arguments print the same bytes. Arguments after `--`: `--seeds FROM..TO`, `--row NAME`,
-//! `--policy NAME` and `--traces DIRECTORY`.
+//! `--policy NAME`, `--traces DIRECTORY` and `--cost`, for
+//! what decisions cost alone; that goes to the standard error, since it is never the same twice.
 
+mod cost;
+mod estimates;
 mod model;
 mod ours;
 mod peers;
@@ -18,6 +21,9 @@ mod xdist;
 
 use std::ops::Range;
 use std::path::PathBuf;
+
+#[global_allocator]
+static ALLOCATOR: cost::Counting = cost::Counting;
 
 /// What is judged on; tuning is done on those from zero.
 const JUDGED: Range<u64> = 1000..1100;
@@ -38,9 +44,14 @@ fn main() {
         traces: None,
     };
     let mut given = std::env::args().skip(1);
+    let mut cost_only = false;
     while let Some(name) = given.next() {
         // Cargo says that this is a bench.
         if name == "--bench" {
+            continue;
+        }
+        if name == "--cost" {
+            cost_only = true;
             continue;
         }
         let value = given.next().unwrap_or_default();
@@ -56,5 +67,10 @@ fn main() {
             other => panic!("unknown argument {other}"),
         }
     }
-    table::print(&arguments);
+    if !cost_only {
+        table::print(&arguments);
+    }
+    if arguments.row.is_none() {
+        cost::print();
+    }
 }

@@ -5,6 +5,8 @@ use evenkeel_schedule::{Micros, SlotCapacity, lower_bound};
 
 /// How many units a file has.
 const FILE: usize = 20;
+/// So many runs say the same where the history is right.
+const CERTAIN: usize = 5;
 /// A slow slot's speed, in thousandths.
 const SLOW: u32 = 600;
 
@@ -42,6 +44,8 @@ pub struct Instance {
     pub times: Vec<u64>,
     /// What its last run took, by the history.
     pub history: Vec<Option<u64>>,
+    /// How many runs there were of which the history says the same.
+    pub runs: usize,
     pub files: Vec<u32>,
     /// Thousandths.
     pub speeds: Vec<u32>,
@@ -83,7 +87,7 @@ impl Setting {
             history(&times, self.noise, self.new, seed),
             speeds(self.slots, self.slow, seed),
         );
-        Instance::new(
+        let mut instance = Instance::new(
             times,
             history,
             files,
@@ -91,7 +95,11 @@ impl Setting {
             self.lost_at,
             self.lease.0,
             seed,
-        )
+        );
+        if self.noise == 0.0 {
+            instance.runs = CERTAIN;
+        }
+        instance
     }
 }
 
@@ -133,6 +141,7 @@ impl Instance {
         let mut instance = Instance {
             times,
             history,
+            runs: 1,
             files,
             speeds,
             lost: None,

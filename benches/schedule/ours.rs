@@ -1,11 +1,9 @@
 //! The dispatcher and the estimates of the coordinator, called as its run calls them.
 
+use crate::estimates::Estimates;
 use crate::model::Instance;
 use crate::world::{Fact, Order, Policy};
-use evenkeel_schedule::{
-    Dispatcher, Estimate, Experience, Learner, Micros, Needs, Past, PastRun, Sample, UnitFacts,
-    Weight,
-};
+use evenkeel_schedule::{Dispatcher, Micros, Needs};
 
 /// With no more slots than this, the run looks at all of them each time; with more, from time to time.
 const FEW: usize = 64;
@@ -13,9 +11,8 @@ const LOOK: u64 = 50_000;
 
 pub struct Ours {
     dispatcher: Dispatcher,
-    learner: Learner,
-    weights: Vec<Weight>,
-    /// When each unit began.
+    estimates: Estimates,
+    /// When each slot began its unit.
     begun: Vec<u64>,
     /// What each slot holds, in its order; nothing where it is gone.
     held: Vec<Option<Vec<u32>>>,
@@ -40,51 +37,20 @@ pub fn freely(instance: &Instance) -> Box<dyn Policy> {
     Box::new(Ours::new(instance, usize::MAX))
 }
 
-fn learner(instance: &Instance) -> Learner {
-    let names: Vec<String> = (0..instance.times.len())
-        .map(|unit| format!("{}/{unit}", instance.files[unit]))
-        .collect();
-    let sample = |work: u64| Sample {
-        work: Micros(work),
-        setup: Micros::ZERO,
-        run: 0,
-        passed: true,
-    };
-    let known = names.iter().zip(&instance.history);
-    let known = known.filter_map(|(name, said)| Some((name.clone(), vec![sample((*said)?)])));
-    let past = Past {
-        runs: vec![PastRun::default()],
-        units: known.collect(),
-    };
-    let facts = names.iter().map(|name| UnitFacts { name, size: 0 });
-    Learner::new(&Experience::new(&past), &facts.collect::<Vec<_>>(), true)
-}
-
-fn weight(estimate: Estimate) -> Weight {
-    Weight {
-        expected: estimate.work + estimate.setup,
-        order: estimate.order,
-        known: estimate.known,
-    }
-}
-
 impl Ours {
     fn new(instance: &Instance, ahead: usize) -> Ours {
         let mut dispatcher = Dispatcher::new();
         let slots = instance.speeds.len() as u32;
         (0..slots).for_each(|slot| dispatcher.expect(slot, 0));
-        let learner = learner(instance);
-        let units = 0..instance.times.len() as u32;
-        let weights: Vec<Weight> = units.map(|unit| weight(learner.estimate(unit))).collect();
-        for (unit, weight) in (0..).zip(&weights) {
-            dispatcher.add(unit, *weight, &Needs::default());
+        let estimates = Estimates::new(instance);
+        for unit in 0..instance.times.len() as u32 {
+            dispatcher.add(unit, estimates.weight(unit), &Needs::default());
         }
         (0..slots).for_each(|slot| dispatcher.open(slot));
         Ours {
             dispatcher,
-            begun: vec![0; weights.len()],
-            learner,
-            weights,
+            estimates,
+            begun: vec![0; slots as usize],
             held: vec![Some(Vec::new()); slots as usize],
             stirred: Vec::new(),
             stir_all: true,
@@ -97,17 +63,8 @@ impl Ours {
     }
 
     fn again(&mut self, unit: u32) {
-        let weight = self.weights[unit as usize];
+        let weight = self.estimates.weight(unit);
         self.dispatcher.add(unit, weight, &Needs::default());
-    }
-
-    /// What a unit took tells of others.
-    fn learn(&mut self, unit: u32, took: Micros) {
-        for moved in self.learner.observe(unit, took, Micros::ZERO) {
-            let weight = weight(self.learner.estimate(moved));
-            self.weights[moved as usize] = weight;
-            self.dispatcher.reweigh(moved, weight);
-        }
     }
 
     /// The slots that may get something now.
@@ -157,11 +114,10 @@ impl Ours {
     /// What waits behind a long unit while another slot has nothing is asked back.
     fn take_back(&mut self, now: u64, orders: &mut Vec<Order>) {
         let taker = (0..self.held.len() as u32).any(|slot| self.dispatcher.is_free(slot));
-        if self.dispatcher.is_waiting()
-            || !taker
-            || self.asked.is_some()
-            || self.lease > Micros::ZERO
-        {
+        if !taker && !self.dispatcher.is_waiting() {
+            return;
+        }
+        if self.asked.is_some() || self.lease > Micros::ZERO {
             return;
         }
         if let Some((slot, unit)) = self.dispatcher.stranded(Micros(now)) {
@@ -177,12 +133,16 @@ impl Policy for Ours {
             match *fact {
                 Fact::Begun { slot, unit, at } => {
                     self.dispatcher.begun(slot, unit, Micros(at));
-                    self.begun[unit as usize] = at;
+                    self.begun[slot as usize] = at;
                     self.stirred.push(slot);
                 }
                 Fact::Ended { slot, unit, at } => {
+                    let took = Micros(at - self.begun[slot as usize].min(at));
+                    let work = self.dispatcher.at_reference(slot, took);
                     self.dispatcher.finished(slot, unit, Micros(at));
-                    self.learn(unit, Micros(at - self.begun[unit as usize]));
+                    for moved in self.estimates.observe(unit, work) {
+                        self.dispatcher.reweigh(moved, self.estimates.weight(moved));
+                    }
                     if let Some(held) = &mut self.held[slot as usize] {
                         held.retain(|other| *other != unit);
                     }
@@ -224,6 +184,10 @@ impl Policy for Ours {
     }
 
     fn wake_at(&self, now: u64) -> Option<u64> {
-        self.dispatcher.wake_at(Micros(now)).map(|at| at.0)
+        // As the run does: with many slots all are looked at from time to time.
+        let many = self.held.len() > FEW && self.dispatcher.is_waiting();
+        let look = many.then_some(self.looked + LOOK);
+        let wake = self.dispatcher.wake_at(Micros(now)).map(|at| at.0);
+        wake.into_iter().chain(look).min()
     }
 }

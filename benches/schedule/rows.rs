@@ -23,7 +23,7 @@ const NORMAL: Times = Times::LogNormal {
 };
 
 /// What all rows begin from: 5,000 units on 20 slots, of which a quarter is slow, and a history that is off by 30%.
-const A: Setting = Setting {
+pub const A: Setting = Setting {
     name: "A",
     units: 5000,
     slots: 20,

@@ -133,7 +133,8 @@ fn play(weights: &[(u64, u64, bool)], slots: u32, losses: &[bool]) -> Played {
         let (expected, _, known) = weights[unit as usize];
         Weight {
             expected: Micros(expected),
-            order: Micros(expected),
+            high: Micros(expected * 3 / 2),
+            order: Micros(expected * 3 / 2),
             known,
         }
     };
@@ -208,6 +209,7 @@ fn run_bundles(weights: &[u64], slots: u32, startup: u64, known: bool) -> (Vec<u
             unit,
             Weight {
                 expected,
+                high: expected,
                 order: expected,
                 known,
             },

@@ -87,6 +87,7 @@ impl Run {
                 for work in avoided {
                     self.dispatcher.finished(shard, work, Micros::ZERO);
                     self.work_again(work);
+                    self.dispatcher.refused(shard, work);
                 }
                 // What wants a process of its own goes behind the bundle.
                 let is_alone =
@@ -124,6 +125,7 @@ impl Run {
             }
             for work in avoided {
                 self.work_again(work);
+                self.dispatcher.refused(shard, work);
             }
         }
     }
@@ -429,17 +431,19 @@ impl Run {
         self.send_to_shard(shard, command);
     }
 
-    /// Takes back what waits behind a long unit while another slot has nothing to do, or only its last tear-down.
+    /// Takes back what waits behind a long unit while another slot has nothing to do, or only its last tear-down; or what would end
+    /// too late there.
     fn take_back(&mut self, now: Micros) {
-        if self.record.stopped.is_some()
-            || self.dispatcher.is_waiting()
-            || self.settings.script.is_some()
-            || !self.is_listed()
-        {
+        if self.record.stopped.is_some() || self.settings.script.is_some() || !self.is_listed() {
             return;
         }
-        let taker = (0..self.shards.len() as u32).any(|shard| self.could_take(shard));
-        let Some((shard, work)) = self.dispatcher.stranded(now).filter(|_| taker) else {
+        // While something waits, what is taken back waits with it, and whoever would end it first gets it.
+        let waiting = self.dispatcher.is_waiting();
+        let taker = waiting || (0..self.shards.len() as u32).any(|shard| self.could_take(shard));
+        if !taker {
+            return;
+        }
+        let Some((shard, work)) = self.dispatcher.stranded(now) else {
             return;
         };
         let state = &self.shards[shard as usize];
@@ -452,7 +456,8 @@ impl Run {
         let shards = 0..self.shards.len() as u32;
         let mut takers = shards.filter(|&shard| self.could_take_of(shard, kind));
         let mut any = takers.clone();
-        let taken = takers.any(|shard| self.dispatcher.is_of(shard, kind))
+        let taken = waiting
+            || takers.any(|shard| self.dispatcher.is_of(shard, kind))
             || any.next().is_some() && {
                 let expected = self.weight(work).expected;
                 self.dispatcher.is_worth_turning(kind, expected)

@@ -1,7 +1,6 @@
 //! Leases: what happens when they end in one of their five ways.
 
 use super::facts::Times;
-use super::forecast::USUAL_SPEED;
 use super::planted::{Fault, is_planted};
 use super::{
     BREAKS, CaseText, EndCause, KILLS, LOSSES, Level, Micros, Part, Place, ProcessEnded, Run,
@@ -45,7 +44,8 @@ impl Run {
         let on_record = self.record.lease(lease);
         let on_record = on_record.expect("a lease that ends is on record");
         let unit = on_record.unit as usize;
-        self.units[unit].spent.add(on_record, USUAL_SPEED);
+        let speed = self.dispatcher.speed(shard);
+        self.units[unit].spent.add(on_record, speed);
         if !(lost && is_planted(Fault::LeakedLock)) {
             self.unlock(shard, lease);
         }

@@ -115,7 +115,7 @@ impl Run {
             self.append(Body::ShardOpened(l::ShardOpened { shard, agent, slot }));
             self.by_slot.insert((agent, slot), shard);
             self.shards.push(ShardState::default());
-            self.dispatcher.expect(shard, 0);
+            self.dispatcher.expect_on(agent, shard, 0);
             self.script_position.push((0, 0));
         }
         let shards = first..self.shards.len() as u32;

@@ -465,8 +465,10 @@ impl Run {
         let estimate = self.estimates[*unit as usize];
         let expected = match part {
             Part::Rest => {
+                let expected = estimate.work + estimate.setup;
                 return Weight {
-                    expected: estimate.work + estimate.setup,
+                    expected,
+                    high: estimate.high,
                     order: estimate.order,
                     known: estimate.known,
                 };
@@ -478,8 +480,10 @@ impl Run {
         let premium = 1 + u64::from(self.is_one_block(work));
         Weight {
             expected,
+            high: high_of(expected),
             order: Micros(expected.0 * premium),
-            known: true,
+            // What took a process down tells nothing of how fast a slot is.
+            known: !matches!(part, Part::Alone(_)),
         }
     }
 
@@ -646,4 +650,9 @@ impl Run {
             });
         }
     }
+}
+
+/// What takes longer than expected takes up to so much.
+fn high_of(expected: Micros) -> Micros {
+    Micros(expected.0 * 3 / 2)
 }

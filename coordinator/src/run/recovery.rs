@@ -215,7 +215,7 @@ impl Run {
             self.by_slot.insert((agent, on_record.slot), shard);
             self.script_position.push((0, 0));
             if !gone {
-                self.dispatcher.expect(shard, kind);
+                self.dispatcher.expect_on(agent, shard, kind);
                 if state.ready {
                     self.dispatcher.open(shard);
                 }

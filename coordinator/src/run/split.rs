@@ -475,6 +475,7 @@ impl Run {
         }
         self.parted
             .extend(numbers.iter().map(|&number| (unit, number)));
+        self.dispatcher.cut(shard);
         if let Some(left) = self.left(shard, now) {
             self.dispatcher.progress(shard, now, left.total);
         }

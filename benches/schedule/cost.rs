@@ -1,0 +1,146 @@
+//! What a decision costs, and what a unit takes of memory, with 10,000 slots.
+
+use crate::model::{Instance, Setting};
+use crate::rows;
+use evenkeel_schedule::{Dispatcher, Micros, Needs, Weight};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what is allocated.
+pub struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller guarantees.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller guarantees.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+const SLOTS: usize = 10_000;
+const UNITS: usize = 500_000;
+/// The most that either may be.
+const MICROS: f64 = 2.0;
+const BYTES: f64 = 200.0;
+
+/// Plays units to their end, with facts that arrive at once, and prints what that cost the dispatcher.
+pub fn print() {
+    let setting = Setting {
+        units: UNITS,
+        slots: SLOTS,
+        ..rows::A
+    };
+    let instance = setting.instance(0);
+    let before = HELD.load(Ordering::Relaxed);
+    let mut dispatcher = Dispatcher::new();
+    for slot in 0..SLOTS as u32 {
+        dispatcher.expect(slot, 0);
+        dispatcher.open(slot);
+    }
+    let slots = HELD.load(Ordering::Relaxed);
+    for (unit, said) in (0..).zip(&instance.history) {
+        dispatcher.add(unit, weight(*said), &Needs::default());
+    }
+    let bytes = (HELD.load(Ordering::Relaxed) - slots) as f64 / UNITS as f64;
+    let per_slot = (slots - before) as f64 / SLOTS as f64;
+    let begun = spent();
+    let decisions = play(&mut dispatcher, &instance);
+    let micros = (spent() - begun) * 1e6 / decisions as f64;
+    let mark = |value: f64, most: f64| if value > most { '*' } else { ' ' };
+    eprintln!("\nCost at {SLOTS} slots and {UNITS} units, in time of a processor");
+    eprintln!(
+        "  a decision, with its facts and the model around it: {micros:.2}{} us, at most {MICROS}",
+        mark(micros, MICROS)
+    );
+    eprintln!(
+        "  a unit: {bytes:.0}{} bytes, at most {BYTES}; a slot: {per_slot:.0} bytes",
+        mark(bytes, BYTES)
+    );
+}
+
+/// Seconds that this process has had of a processor.
+fn spent() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the answer.
+    let answer = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    assert_eq!(answer, 0, "there is such a clock");
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn weight(said: Option<u64>) -> Weight {
+    let known = said.is_some();
+    let expected = Micros(said.unwrap_or(1_000_000));
+    Weight {
+        expected,
+        high: Micros(expected.0 * if known { 3 } else { 6 } / 2),
+        order: Micros(expected.0 * if known { 1 } else { 5 }),
+        known,
+    }
+}
+
+/// How many units were given out.
+fn play(dispatcher: &mut Dispatcher, instance: &Instance) -> usize {
+    let mut ends = BinaryHeap::new();
+    let mut held: Vec<Vec<u32>> = vec![Vec::new(); SLOTS];
+    let mut looked: Vec<u32> = (0..SLOTS as u32).collect();
+    let (mut now, mut decisions) = (0, 0);
+    loop {
+        for slot in std::mem::take(&mut looked) {
+            let queue = &mut held[slot as usize];
+            while queue.len() < 2 {
+                let Some(unit) = dispatcher.next(slot, Micros(now)) else {
+                    break;
+                };
+                decisions += 1;
+                if queue.is_empty() {
+                    dispatcher.begun(slot, unit, Micros(now));
+                    ends.push(Reverse((end(instance, slot, unit, now), slot, unit)));
+                }
+                queue.push(unit);
+            }
+        }
+        let next = ends.peek().map(|Reverse((end, ..))| *end);
+        let wake = dispatcher.wake_at(Micros(now)).map(|at| at.0);
+        match (next, wake) {
+            (None, None) => break,
+            (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => {
+                let Some(Reverse((_, slot, unit))) = ends.pop() else {
+                    break;
+                };
+                now = at;
+                let queue = &mut held[slot as usize];
+                queue.retain(|other| *other != unit);
+                dispatcher.finished(slot, unit, Micros(now));
+                if let Some(&unit) = queue.first() {
+                    dispatcher.begun(slot, unit, Micros(now));
+                    ends.push(Reverse((end(instance, slot, unit, now), slot, unit)));
+                }
+                looked.push(slot);
+            }
+            (_, Some(wake)) => now = wake,
+            (Some(_), None) => {}
+        }
+        looked.extend(dispatcher.take_due(Micros(now)));
+    }
+    assert!(!dispatcher.is_waiting(), "all units were given out");
+    decisions
+}
+
+fn end(instance: &Instance, slot: u32, unit: u32, now: u64) -> u64 {
+    let speed = u64::from(instance.speeds[slot as usize]);
+    now + (instance.times[unit as usize] * 1000).div_ceil(speed)
+}

@@ -1,0 +1,54 @@
+//! Faults that tests plant in dispatch, to see that they would be found. Without the feature `planted`, which only tests of this
+//! crate have, none of this is compiled.
+
+/// What the dispatcher does wrong, where it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A unit that is given out keeps waiting.
+    KeptWaiting,
+    /// What comes back is not put up again.
+    NotAgain,
+    /// A lock is free whoever holds it.
+    LockBlind,
+    /// What must run alone starts whatever runs.
+    Accompanied,
+    /// A slot gets what needs a kind of process that it cannot have.
+    BarBlind,
+    /// What would end earlier elsewhere is left to nobody.
+    LeftToNobody,
+    /// Units stay left to a slot that does not come for them.
+    Faithful,
+    /// A slot that lost its process keeps what it had at work.
+    StillBusy,
+    /// A slot that takes longer than it should is the faster one.
+    SpeedsBackwards,
+}
+
+#[cfg(feature = "planted")]
+mod thread {
+    use super::Fault;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    /// From now on dispatchers of this thread have this fault, or none.
+    pub fn plant(fault: Option<Fault>) {
+        PLANTED.set(fault);
+    }
+
+    pub(in super::super) fn is_planted(fault: Fault) -> bool {
+        PLANTED.get() == Some(fault)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub(super) use thread::is_planted;
+#[cfg(feature = "planted")]
+pub use thread::plant;
+
+#[cfg(not(feature = "planted"))]
+pub(super) const fn is_planted(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,201 @@
+//! The target: when the run should end; and which slot each of the largest units is left to.
+//!
+//! The target is the fluid finish, when all slots end at once what they hold and what waits, those aside that hold what takes
+//! longer. Where the largest units would end later than that, it is when they should: they are placed one after the other, the
+//! largest first, each on the slot that ends it first. A slot that asks gets the largest unit that should end there by the target, or
+//! that is left to it.
+//!
+//! A placement costs as much as the slots there are, so that it is kept until a share of them has moved.
+
+use super::queues::{Entry, Queues};
+use super::slots::Slots;
+use crate::Micros;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// So many of the largest units for each slot are placed.
+const EACH: usize = 2;
+/// The target is later than it should be by this part of what is left.
+const MARGIN: u64 = 100;
+/// A slot that has nothing and does not come within this time for what is left to it is left nothing more.
+pub(super) const PATIENCE: Micros = Micros::from_millis(20);
+/// What a slot has at work counts as so much longer, since waiting for it is sure and its end is not.
+const WARY: u64 = 2;
+/// Speeds within a part in so many are alike for a placement.
+const ALIKE: u32 = 32;
+
+/// Slots, the first to be free on top.
+type ByFree = BinaryHeap<Reverse<(Micros, u32)>>;
+
+/// Where the largest units of a kind go.
+#[derive(Debug, Default)]
+struct Placement {
+    left_to: BTreeMap<u32, BTreeSet<Entry>>,
+    /// The largest one of all, and when it should end where it is left to.
+    largest: Option<(Entry, Micros)>,
+    end: Micros,
+    made: Micros,
+    changes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    placements: BTreeMap<u32, Placement>,
+    /// Grows with whatever a placement depends on.
+    changes: u64,
+    /// The fluid finish, after how many changes it was worked out, and for how many more it holds.
+    level: Option<(Micros, u64, u64)>,
+}
+
+impl Target {
+    pub fn change(&mut self) {
+        self.changes += 1;
+    }
+
+    /// Nothing that was worked out holds any more.
+    pub fn reset(&mut self) {
+        self.changes += 1;
+        self.level = None;
+        self.placements.clear();
+    }
+
+    /// When the run should end, as far as is worked out.
+    pub fn get(&mut self, slots: &Slots, queues: &Queues, now: Micros) -> Micros {
+        let level = match self.level {
+            Some((level, changes, holds)) if self.changes - changes <= holds => level,
+            _ => {
+                let (level, looked) = slots.level_of(now, queues.expected, true);
+                let chain = slots.level(now, Micros::ZERO, true).max(now) + Micros::ZERO;
+                let chain = if queues.longest_chain() > Micros::ZERO {
+                    slots.earliest_free(now).min(chain) + queues.longest_chain()
+                } else {
+                    Micros::ZERO
+                };
+                let level = level.max(chain);
+                // With thousands of slots a share of them may move before it is worked out again.
+                let holds = slots.count * slots.count / 160_000 + looked / 4;
+                self.level = Some((level, self.changes, holds as u64));
+                level
+            }
+        };
+        let placed = self.placements.values().map(|placement| placement.end);
+        let end = level.max(placed.max().unwrap_or_default()).max(now);
+        end + Micros((end - now).0 / MARGIN)
+    }
+
+    /// Whether a placement is to be made anew.
+    fn is_stale(&self, kind: u32, slots: &Slots, now: Micros) -> bool {
+        let Some(placement) = self.placements.get(&kind) else {
+            return true;
+        };
+        let (count, moved) = (slots.count as u64, self.changes - placement.changes);
+        let spacing = count * count / 40_000;
+        moved > spacing || moved > 0 && now >= placement.made + Micros(count * 10)
+    }
+
+    /// Places the largest units of a kind, where that was not done lately. Slots that hold nothing and are left something: they are
+    /// to be asked.
+    pub fn place(
+        &mut self,
+        kind: u32,
+        slots: &mut Slots,
+        queues: &Queues,
+        now: Micros,
+    ) -> Vec<u32> {
+        if !self.is_stale(kind, slots, now) {
+            return Vec::new();
+        }
+        let units = largest(kind, queues, EACH * slots.count);
+        let mut placement = Placement {
+            made: now,
+            changes: self.changes,
+            ..Placement::default()
+        };
+        // Slots of about the same speed in the order in which they are free.
+        let mut alike: BTreeMap<u32, (u32, ByFree)> = BTreeMap::new();
+        let busy = slots.busy.iter().copied();
+        let idle = slots.without().map(|(slot, _)| (now, slot));
+        for (free, slot) in idle.chain(busy) {
+            let Some(state) = slots.get(slot) else {
+                continue;
+            };
+            let able = state.ready && state.kind == kind && !state.barred.contains(&kind);
+            if !able || state.is_deaf(now) {
+                continue;
+            }
+            let speed = state.speed.milli.max(1);
+            let class = speed.ilog2() * ALIKE + (speed << 5 >> speed.ilog2());
+            let (_, heap) = alike.entry(class).or_insert((speed, BinaryHeap::new()));
+            let wait = Micros((free - now).0 * WARY);
+            heap.push(Reverse((now + wait, slot)));
+        }
+        for (entry, expected) in units {
+            let ends = alike.iter().filter_map(|(class, (speed, heap))| {
+                let Reverse((free, _)) = heap.peek()?;
+                let took = u128::from(expected.0) * 1000 / u128::from(*speed);
+                Some((
+                    *free + Micros(u64::try_from(took).unwrap_or(u64::MAX)),
+                    *class,
+                ))
+            });
+            let Some((end, class)) = ends.min() else {
+                break;
+            };
+            placement.end = placement.end.max(end);
+            placement.largest.get_or_insert((entry, end));
+            if let Some((_, heap)) = alike.get_mut(&class)
+                && let Some(Reverse((_, slot))) = heap.pop()
+            {
+                heap.push(Reverse((end, slot)));
+                placement.left_to.entry(slot).or_default().insert(entry);
+            }
+        }
+        let nothing = placement.left_to.keys().copied();
+        let nothing = nothing.filter(|slot| slots.get(*slot).is_some_and(|slot| slot.is_free()));
+        let mut asked: Vec<u32> = nothing.collect();
+        asked.retain(|&slot| {
+            let state = slots.touch(slot);
+            state.is_some_and(|slot| slot.left_something(now))
+        });
+        self.placements.insert(kind, placement);
+        asked
+    }
+
+    /// When a unit should end where it is left to, if it is the largest of all.
+    pub fn end_of(&self, kind: u32, entry: Entry) -> Option<Micros> {
+        let largest = self.placements.get(&kind)?.largest;
+        largest
+            .filter(|(largest, _)| *largest == entry)
+            .map(|(_, end)| end)
+    }
+
+    /// The largest unit that waits and is left to a slot.
+    pub fn left_to(&mut self, kind: u32, slot: u32, queues: &Queues) -> Option<Entry> {
+        let left = self.placements.get_mut(&kind)?.left_to.get_mut(&slot)?;
+        while let Some(&entry) = left.last() {
+            let unit = queues.unit(entry.2.0).filter(|unit| unit.waits);
+            if unit.is_some_and(|unit| super::queues::entry(entry.2.0, &unit.weight) == entry) {
+                return Some(entry);
+            }
+            left.pop_last();
+        }
+        None
+    }
+}
+
+/// The largest units of a kind that nothing but a process of that kind is needed for, with what they should take.
+fn largest(kind: u32, queues: &Queues, count: usize) -> Vec<(Entry, Micros)> {
+    let free = queues
+        .of_kind(kind)
+        .filter(|(_, queue)| !queue.needs.is_constrained());
+    let mut all: Vec<Entry> = Vec::new();
+    for (_, queue) in free {
+        all.extend(queue.waiting.iter().rev().take(count));
+    }
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    all.truncate(count);
+    let weight = |entry: &Entry| queues.weight(entry.2.0).map(|weight| weight.expected);
+    all.iter()
+        .filter_map(|entry| Some((*entry, weight(entry)?)))
+        .collect()
+}
