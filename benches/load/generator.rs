@@ -18,8 +18,8 @@ use v1::fact::Body;
 /// What is told of, as lines on standard output.
 enum Said {
     Connected,
-    /// A lease came; from the slot's asking for it, where it had nothing behind what it ran.
-    Lease(Option<Duration>),
+    /// A lease came: how long the slot had had nothing behind what it ran, and nothing at all.
+    Lease(Option<Duration>, Duration),
     Left,
 }
 
@@ -49,7 +49,7 @@ pub fn main(address: &str, agents: u32, slots: u32) {
                 asked.blocking_send(line).ok();
             }
         });
-        let (mut connected, mut leases, mut waits) = (0, 0u32, Vec::new());
+        let (mut connected, mut waits, mut idle) = (0, Vec::new(), Vec::new());
         loop {
             tokio::select! {
                 some = sayings.recv() => match some {
@@ -59,9 +59,9 @@ pub fn main(address: &str, agents: u32, slots: u32) {
                             println!("connected {}", begun.elapsed().as_secs_f64());
                         }
                     }
-                    Some(Said::Lease(took)) => {
-                        leases += 1;
-                        waits.extend(took);
+                    Some(Said::Lease(waited, idled)) => {
+                        waits.extend(waited);
+                        idle.push(idled);
                     }
                     Some(Said::Left) => {}
                     None => return,
@@ -69,19 +69,24 @@ pub fn main(address: &str, agents: u32, slots: u32) {
                 ask = asks.recv() => match ask {
                     Some(_) => {
                         // What slots waited since the last time somebody asked.
-                        waits.sort_unstable();
-                        let at = |share: f64| {
-                            let index = (waits.len() as f64 * share) as usize;
-                            waits.get(index.min(waits.len().saturating_sub(1))).copied().unwrap_or_default()
-                        };
+                        let [waited, idled] = [&mut waits, &mut idle].map(|times: &mut Vec<Duration>| {
+                            times.sort_unstable();
+                            [0.5, 0.99].map(|share| {
+                                let index = (times.len() as f64 * share) as usize;
+                                let index = index.min(times.len().saturating_sub(1));
+                                times.get(index).copied().unwrap_or_default().as_secs_f64()
+                            })
+                        });
                         println!(
-                            "waits {leases} {} {} {}",
-                            waits.len(),
-                            at(0.5).as_secs_f64(),
-                            at(0.99).as_secs_f64()
+                            "waits {} {} {} {} {}",
+                            idle.len(),
+                            waited[0],
+                            waited[1],
+                            idled[0],
+                            idled[1]
                         );
                         waits.clear();
-                        leases = 0;
+                        idle.clear();
                     }
                     None => return,
                 },
@@ -104,8 +109,9 @@ struct Slot {
     queue: VecDeque<v1::Lease>,
     busy: bool,
     begun: bool,
-    /// Since when it has nothing behind what it runs.
+    /// Since when it has nothing behind what it runs, and since when nothing at all.
     asks: Option<Instant>,
+    idle: Option<Instant>,
 }
 
 struct Work {
@@ -184,6 +190,9 @@ async fn serve(
             results(own, slot, &lease, open.work.cases);
             let state = open.slots.entry(slot).or_default();
             state.busy = false;
+            if state.queue.is_empty() {
+                state.idle = Some(Instant::now());
+            }
             begin(own, run, open, slot, &ended);
         }
         if let Some(message) = message {
@@ -268,7 +277,9 @@ fn take(
             let slot = lease.slot;
             let state = run.slots.entry(slot).or_default();
             let waited = state.asks.take().map(|since| since.elapsed());
-            said.send(Said::Lease(waited)).ok();
+            let idled = state.idle.take().map(|since| since.elapsed());
+            said.send(Said::Lease(waited, idled.unwrap_or_default()))
+                .ok();
             state.queue.push_back(lease);
             begin(own, number, run, slot, ended);
         }
