@@ -106,6 +106,8 @@ pub struct Agent {
     incarnation: String,
     /// Shows that it is this incarnation that comes again.
     token: String,
+    /// A coordinator has taken it in.
+    known: bool,
     sockets: Sockets,
     processes: Processes,
     runs: BTreeMap<u64, OpenRun>,
@@ -156,6 +158,7 @@ impl Agent {
             config,
             incarnation: incarnation(),
             token: String::new(),
+            known: false,
             sockets,
             processes: Processes::System,
             runs: BTreeMap::new(),
@@ -199,6 +202,10 @@ impl Agent {
             .max_encoding_message_size(MAX_MESSAGE);
         // The coordinator hears of what is open, and gives what is not anew.
         self.reopened.clear();
+        if !self.known {
+            // Of one whose welcome got lost the coordinator may know, and it cannot show that it is the same.
+            self.incarnation = incarnation();
+        }
         let (mut stream, receiver, session) = Stream::new(STREAM_QUEUE);
         stream.send(Out::Hello(self.hello())).await;
         let beginning = async {
@@ -219,6 +226,7 @@ impl Agent {
             });
         };
         welcomed();
+        self.known = true;
         if !welcome.token.is_empty() {
             self.token = welcome.token;
         }
