@@ -9,6 +9,7 @@ mod framework;
 pub mod guard;
 mod hooks;
 mod listing;
+mod machine;
 mod process;
 mod runner;
 mod session;

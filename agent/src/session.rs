@@ -7,6 +7,7 @@ use crate::batch::{self, Report, Stream, Way};
 use crate::clock::now_us;
 use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
+use crate::machine::{cpu_model, hostname};
 use crate::process::{Processes, Stage};
 use crate::slot::{Kind, Setup, Slot, SlotCommand};
 use crate::sockets::Sockets;
@@ -756,28 +757,6 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
         | In::Dismiss(_)
         | In::RunFound(_) => return None,
     })
-}
-
-fn cpu_model() -> String {
-    use std::io::BufRead;
-    let Ok(file) = std::fs::File::open("/proc/cpuinfo") else {
-        return String::new();
-    };
-    let lines = io::BufReader::new(file)
-        .lines()
-        .map_while(Result::ok)
-        .take(16);
-    let mut models = lines.filter_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == "model name").then(|| value.trim().to_owned())
-    });
-    models.next().unwrap_or_default()
-}
-
-/// The name of this machine, empty where it has none.
-pub(crate) fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 async fn heartbeats(mut stream: Stream, every: Duration) {
