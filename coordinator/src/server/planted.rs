@@ -15,6 +15,7 @@ pub enum Fault {
 }
 
 /// All of them.
+#[cfg(feature = "planted")]
 pub const FAULTS: [Fault; 4] = [
     Fault::AcknowledgedBeforeDurable,
     Fault::HeardEverything,
