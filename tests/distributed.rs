@@ -135,7 +135,8 @@ fn run_down(suite: &Suite, running: [&Running<'_>; 2]) {
 fn two_runs_at_the_same_time_and_one_after_them_over_a_unix_socket() {
     let suite = Suite::with(&[(
         "test_it.py",
-        "import os\ndef test_ok(): assert os.environ['EVENKEEL_SLOTS'] == '2'\ndef test_bad(): assert False\n",
+        // How many slots it has when its first process starts depends on what the other run needs by then.
+        "import os\ndef test_ok(): assert 0 <= int(os.environ['EVENKEEL_SLOT']) < int(os.environ['EVENKEEL_SLOTS']) <= 2\ndef test_bad(): assert False\n",
     )]);
     let address = format!("unix:{}", suite.root.join("socket").display());
     let (coordinator, said) = coordinator(&suite, &address);

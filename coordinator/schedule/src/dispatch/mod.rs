@@ -491,7 +491,8 @@ impl Dispatcher {
     /// later than its speed is uncertain. Otherwise it would be left now to this one and now to that one, and to none of them long.
     fn is_as_good(&self, slot: u32, kind: u32, entry: Entry, now: Micros) -> bool {
         let Some(end) = self.target.end_of(kind, entry) else {
-            return false;
+            // It is left to nobody, so that nobody else would come for it.
+            return self.is_free(slot) && !is_planted(Fault::LeftToNobody);
         };
         let (Some(state), Some(weight)) = (self.slots.get(slot), self.queues.weight(entry.2.0))
         else {

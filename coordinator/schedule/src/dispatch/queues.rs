@@ -26,6 +26,10 @@ fn class(order: Micros) -> u16 {
 /// Which units start first is decided by what they take where they take long: of those that have run before at the quantile that
 /// decides about time, of others twice as far out.
 pub(super) fn entry(unit: u32, weight: &Weight) -> Entry {
+    // Where the caller has an order of its own, which takes no regard of what units take, it is kept.
+    if weight.order < weight.expected {
+        return (class(weight.order), weight.order, Reverse(unit));
+    }
     let farther = |order: Micros, times: Micros, over: Micros| {
         let order = u128::from(order.0) * u128::from(times.0) / u128::from(over.0.max(1));
         Micros(u64::try_from(order).unwrap_or(u64::MAX))
@@ -36,13 +40,7 @@ pub(super) fn entry(unit: u32, weight: &Weight) -> Entry {
         let far = farther(weight.order, weight.order, weight.high);
         farther(far, weight.order, weight.high)
     };
-    // Where the caller has an order of its own, which takes no regard of what units take, it is kept.
-    let high = if weight.order < weight.expected {
-        weight.order
-    } else {
-        weight.high
-    };
-    (class(order), high, Reverse(unit))
+    (class(order), weight.high, Reverse(unit))
 }
 
 /// What is known of each unit that was put up.
@@ -277,5 +275,32 @@ impl Queues {
         let chains = queue.needs.locks.iter().map(|&lock| self.chain(lock));
         let chain = chains.max().map_or(0, class);
         (chain.max(entry.0), entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_of_the_callers_own_is_kept_whatever_units_take() {
+        let weight = |expected: u64, high: u64, known| Weight {
+            expected: Micros(expected),
+            high: Micros(high),
+            order: Micros(1),
+            known,
+        };
+        let weights = [
+            weight(10, 11, true),
+            weight(2_000, 9_000, true),
+            weight(50_000, 700_000, false),
+            weight(20, 20, true),
+        ];
+        let mut queues = Queues::default();
+        for (unit, weight) in (0..).zip(weights) {
+            queues.add(unit, weight, &Needs::default());
+        }
+        let order = queues.list[0].waiting.iter().rev().map(|entry| entry.2.0);
+        assert_eq!(order.collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 }
