@@ -112,6 +112,10 @@ pub struct RunArgs {
     /// Stop after this many failed tests
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_fail: Option<u32>,
+    /// What comes first: whatever makes the run end soonest, with tests that are new, changed or failed lately early where that costs
+    /// nothing; or those first, at a price that is printed
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t = Order::Balanced)]
+    pub order: Order,
     /// Send the run to this coordinator instead of running it here: host:port or unix:PATH
     #[arg(long, value_name = "ADDR")]
     pub coordinator: Option<String>,
@@ -330,6 +334,12 @@ pub enum PlanFormat {
     Text,
     Json,
     Files,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    Balanced,
+    FirstRed,
 }
 
 #[derive(Args, Debug)]

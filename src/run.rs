@@ -1,6 +1,6 @@
 //! `evenkeel run`: submit a suite, watch it, fetch the reports, exit with the verdict.
 
-use crate::cli::RunArgs;
+use crate::cli::{Order, RunArgs};
 use crate::config::Place;
 use crate::connect::{self, Local};
 use crate::events::EventWriter;
@@ -110,6 +110,7 @@ async fn conduct(
         evenkeel: env!("CARGO_PKG_VERSION").to_owned(),
         priority: args.priority,
         labels: args.labels.iter().cloned().collect(),
+        first_red: args.order == Order::FirstRed,
     };
     let submitting = remote.ask(|mut client| {
         let request = request.clone();

@@ -11,6 +11,7 @@ mod hooks;
 mod listing;
 mod machine;
 mod process;
+mod revision;
 mod runner;
 mod session;
 mod slot;

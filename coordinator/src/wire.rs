@@ -80,6 +80,7 @@ pub(crate) fn fact(fact: v1::Fact) -> Result<Fact, WireError> {
                     name: unit.unit,
                     path: unit.path,
                     size: unit.size,
+                    revision: unit.revision,
                     suite: 0, // the run knows it by the kind
                 })
                 .collect(),

@@ -228,11 +228,13 @@ pub(super) fn ended(
         writeln!(text, "{}", ended.explanation).ok();
     }
     if let Some(first) = ended.first_red.as_ref().filter(|_| !quiet) {
+        let comma = if first.suspect.is_empty() { "" } else { ", " };
         writeln!(
             text,
-            "first failure known after {:.2} s of tests: {} (APFD {:.2})",
+            "first failure known after {:.2} s of tests: {} ({}{comma}APFD {:.2})",
             first.after_us as f64 / 1e6,
             printable(&first.id),
+            first.suspect,
             first.apfd,
         )
         .ok();

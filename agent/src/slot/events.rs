@@ -4,11 +4,13 @@ use super::LOADING;
 use super::live::{Context, LeaseState, Live, Running};
 use crate::clock::{self, now_us};
 use crate::process::Spawn;
+use crate::revision::revision;
 use crate::runner::{
     End, Hello, Key, Level, MAX_LINE, Objection, Op, Outcome, PROTOCOL, Refusal, RunnerEvent,
     Summary,
 };
 use evenkeel_proto::{text, v1};
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 use v1::fact::Body;
@@ -142,6 +144,7 @@ impl Live {
                 let units = units.into_iter();
                 let units: Vec<v1::ListedUnit> = units
                     .map(|u| v1::ListedUnit {
+                        revision: revision(Path::new(context.directory), &u.unit, &u.path),
                         unit: u.unit,
                         path: u.path,
                         size: u.size,

@@ -18,6 +18,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub fn is_failure(self) -> bool {
+        matches!(self, Outcome::Failed | Outcome::Error | Outcome::Killed)
+    }
+
     pub fn to_ledger(self) -> l::Outcome {
         match self {
             Outcome::Passed => l::Outcome::Passed,

@@ -1,6 +1,6 @@
 //! How early a run knew that something is wrong.
 
-use super::{Case, Record, Unit, Verdict};
+use super::{Case, Record, Suspicion, Unit, Verdict};
 use evenkeel_schedule::Micros;
 
 /// When failures became known, in a run that has any.
@@ -15,16 +15,17 @@ pub struct FirstRed<'a> {
     /// i-th of m failures among the n results in the order in which they came (Rothermel, Untch, Chu and Harrold, "Test case
     /// prioritization", 1999). Near 1 where failures come first, near 0 where they come last, one half where they are anywhere.
     pub apfd: f64,
+    /// Why the unit was thought to fail, if it was.
+    pub suspicion: Option<Suspicion>,
 }
 
 impl Record {
     /// Nothing where no case that ran failed.
     pub fn first_red(&self) -> Option<FirstRed<'_>> {
-        let cases = self
-            .units
-            .iter()
-            .flat_map(|unit| unit.cases.iter().map(move |case| (unit, case)));
-        let mut ends: Vec<(Micros, &Unit, &Case)> = cases
+        let units = (0u32..).zip(&self.units);
+        let cases = units
+            .flat_map(|(unit, on_record)| on_record.cases.iter().map(move |case| (unit, case)));
+        let mut ends: Vec<(Micros, u32, &Case)> = cases
             .filter_map(|(unit, case)| Some((case.last_attempt()?.ended, unit, case)))
             .collect();
         // Stable: what ended together stays in the order of the listing.
@@ -36,7 +37,8 @@ impl Record {
         let (n, m) = (ends.len() as f64, places.len() as f64);
         let sum: u64 = places.iter().sum();
         Some(FirstRed {
-            unit,
+            unit: &self.units[unit as usize],
+            suspicion: self.suspicion(unit),
             case,
             after: ended - self.begun(),
             apfd: 1.0 - sum as f64 / (n * m) + 1.0 / (2.0 * n),

@@ -7,10 +7,12 @@
 mod case;
 mod first_red;
 mod summary;
+mod suspects;
 
 pub use case::{Attempt, Case, CaseLabels, Outcome, TextRef, Verdict};
 pub use first_red::FirstRed;
 pub use summary::{Longest, Schedule, ShardSummary, Totals};
+pub use suspects::Suspicion;
 
 use evenkeel_proto::{ledger as l, suite::Suite};
 use evenkeel_schedule::Micros;
@@ -69,6 +71,8 @@ pub struct Unit {
     pub name: Box<str>,
     pub path: Box<str>,
     pub size: u64,
+    /// Of its source, 0 where unknown.
+    pub revision: u64,
     /// Whether some lease has declared its cases.
     pub declared: bool,
     pub cases: Vec<Case>,
@@ -327,6 +331,7 @@ impl Record {
                     name: unit.name.as_str().into(),
                     path: unit.path.as_str().into(),
                     size: unit.size,
+                    revision: unit.revision,
                     declared: false,
                     cases: Vec::new(),
                     settled: None,

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 pub enum Cause {
     /// A replay does not come to what the run took: chance, or what is not on record.
     Chance,
+    /// What may well fail came first, where that was asked for.
+    Order,
     /// Agents that were lost, or slower than the others.
     Agents,
     /// Durations that were believed and wrong, or not known.
@@ -34,6 +36,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Cause::Chance => "chance",
+            Cause::Order => "order",
             Cause::Agents => "agents",
             Cause::Estimates => "estimates",
             Cause::Setup => "setup",
@@ -153,15 +156,18 @@ fn lost(record: &Record, scene: &Scene) -> Result<Vec<Lost>, Stalled> {
     let steps = makespans(&without.iter().collect::<Vec<_>>())?;
     let causes = [
         Cause::Chance,
+        Cause::Order,
         Cause::Agents,
         Cause::Estimates,
         Cause::Setup,
         Cause::Waiting,
         Cause::LongUnit,
     ];
+    let ordered = |cause: &Cause| scene.first_red || *cause != Cause::Order;
+    let causes = causes.into_iter().filter(ordered);
     let before = [schedule.makespan].into_iter().chain(steps.iter().copied());
     let after = steps.iter().copied().chain([schedule.bound.makespan()]);
-    let lost = causes.into_iter().zip(before.zip(after));
+    let lost = causes.zip(before.zip(after));
     let lost = lost.map(|(cause, (before, after))| Lost {
         cause,
         us: before.0 as i64 - after.0 as i64,
@@ -183,6 +189,9 @@ fn makespans(scenes: &[&Scene]) -> Result<Vec<Micros>, Stalled> {
 fn removed(record: &Record, scene: &Scene) -> Vec<Scene> {
     let mut scenes = vec![scene.clone()];
     let mut less = scene.clone();
+    if std::mem::take(&mut less.first_red) {
+        scenes.push(less.clone());
+    }
     // As fast all together as they were, so that the work takes what it took.
     let even = Speed::constant(usual_speed(record, scene));
     for agent in &mut less.agents {
@@ -236,7 +245,7 @@ fn pay_once(unit: &mut Unit) {
 fn culprit(record: &Record, scene: &Scene, cause: Cause, longest: Option<u32>) -> Option<String> {
     let name = |unit: u32| record.units[unit as usize].name.to_string();
     match cause {
-        Cause::Chance | Cause::Waiting => None,
+        Cause::Chance | Cause::Order | Cause::Waiting => None,
         Cause::LongUnit => longest.map(name),
         Cause::Agents => {
             let lost = scene.agents.iter().find(|agent| agent.loss.is_some());

@@ -83,6 +83,7 @@ impl Model {
         let mut units = self.units(&draw);
         self.limit(&mut units);
         let mut scene = Scene {
+            first_red: false,
             suites: vec![Suite {
                 suite: suite::Suite {
                     name: "drawn".to_owned(),

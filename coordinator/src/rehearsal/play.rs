@@ -163,6 +163,7 @@ impl<'a> Stage<'a> {
             run: "rehearsal".to_owned(),
             seed: scene.seed,
             suites,
+            first_red: scene.first_red,
             ..l::RunOpened::default()
         };
         let settings = Settings {

@@ -32,6 +32,7 @@ pub fn recorded(record: &Record) -> Scene {
         ways: ways(record),
         few: None,
         seed: record.opened.seed,
+        first_red: record.opened.first_red,
     };
     scene.history = believed(record, &scene);
     scene
@@ -342,6 +343,15 @@ fn believed(record: &Record, scene: &Scene) -> History {
             let cases: HashMap<_, _> = cases.collect();
             known.cases.insert(on_scene.name.clone(), cases);
         }
+    }
+    for known in &mut suites {
+        known.suspects = Some(BTreeMap::new());
+    }
+    for (unit, why) in record.suspects() {
+        let unit = &record.units[unit as usize];
+        let suspects = &mut suites[unit.suite as usize].suspects;
+        let suspects = suspects.get_or_insert_default();
+        suspects.insert(unit.name.to_string(), why);
     }
     suites.iter_mut().for_each(seal);
     History { suites }

@@ -19,6 +19,8 @@ pub struct Scene {
     pub few: Option<u32>,
     /// The run's own seed.
     pub seed: u64,
+    /// What may well fail runs first.
+    pub first_red: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -280,6 +282,9 @@ impl Scene {
                 let cases = cases.map(|case| (case.key(), case.work + case.between));
                 known.cases.insert(unit.name.clone(), cases.collect());
             }
+        }
+        for (known, before) in suites.iter_mut().zip(&self.history.suites) {
+            known.suspects = before.suspects.clone();
         }
         suites.iter_mut().for_each(seal);
         History { suites }

@@ -10,6 +10,7 @@ const LEAST: i64 = 5_000;
 fn word(cause: Cause) -> &'static str {
     match cause {
         Cause::Chance => "what a replay does not show",
+        Cause::Order => "suspects that came first",
         Cause::Agents => "agents that were lost or slow",
         Cause::Estimates => "wrong or missing estimates",
         Cause::Setup => "set-up that was repeated",

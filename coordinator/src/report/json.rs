@@ -1,12 +1,13 @@
 //! The JSON report. Its schema is documented in docs/report.md; fields are only ever added within a version.
 
 use super::Outputs;
-use crate::record::{Case, Record, Unit, Verdict};
+use crate::record::{Case, Record, Suspicion, Unit, Verdict};
 use crate::rehearsal::{Change, Explained, Step};
 use evenkeel_schedule::Micros;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// The report's `schema` field.
@@ -122,6 +123,10 @@ struct Schedule<'a> {
     gap: f64,
     /// What decides the bound: "work", "longest_test" or "longest_unit".
     bound_by: &'static str,
+    /// "balanced" or "first-red".
+    order: &'static str,
+    /// How many units might well have failed, by the reason.
+    suspects: BTreeMap<&'static str, u32>,
     explanation: String,
     /// What the makespan has above the bound, by causes; absent where nothing was replayed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -177,6 +182,8 @@ struct FirstRed<'a> {
     test: &'a str,
     after_s: f64,
     apfd: f64,
+    /// Why its unit was thought to fail, if it was.
+    suspect: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -313,6 +320,12 @@ pub(super) fn write(
             evenkeel_schedule::Bound::Pieces(_) => "longest_unit",
             evenkeel_schedule::Bound::Chain(_) => "lock",
         },
+        order: if record.opened.first_red {
+            "first-red"
+        } else {
+            "balanced"
+        },
+        suspects: suspects(record),
         explanation: crate::server::explanation(record, explained),
         lost: explained
             .into_iter()
@@ -334,6 +347,7 @@ pub(super) fn write(
         test: &first.case.id,
         after_s: first.after.as_secs_f64(),
         apfd: first.apfd,
+        suspect: first.suspicion.map(Suspicion::name),
     });
     let names: Vec<String> = (1..=record.shards.len())
         .map(|shard| format!("{shard}/{}", record.shards.len()))
@@ -368,6 +382,16 @@ pub(super) fn write(
         }
     }
     writeln!(out, "\n]}}")
+}
+
+/// All reasons that there are, also those that no unit gave.
+fn suspects(record: &Record) -> BTreeMap<&'static str, u32> {
+    let reasons = Suspicion::ALL.map(|why| (why.name(), 0));
+    let mut counts = BTreeMap::from(reasons);
+    for (_, why) in record.suspects() {
+        *counts.entry(why.name()).or_default() += 1;
+    }
+    counts
 }
 
 fn pieces(record: &Record) -> Vec<(&Unit, std::ops::Range<usize>)> {

@@ -239,6 +239,7 @@ impl Run {
                 .map(|units| l::PlannedShard { units })
                 .collect(),
             expected_makespan_us: planned.makespan.0,
+            suspects: self.suspects(),
         }));
     }
 

@@ -24,6 +24,7 @@ mod recovery;
 mod split;
 mod state;
 mod stop;
+mod suspects;
 
 pub use crate::rules::{Limits, PatternError, Rules};
 pub use event::{
@@ -32,8 +33,9 @@ pub use event::{
     Refusal, RefusedReason, RunningCase, Show,
 };
 pub use progress::Progress;
+pub use suspects::Lately;
 
-use crate::record::{Record, Totals};
+use crate::record::{Record, Suspicion, Totals};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::{Dispatcher, Estimate, Micros, Past, Weight};
 use forecast::Forecast;
@@ -72,6 +74,10 @@ pub struct SuiteHistory {
     pub past: Past,
     /// Of the units that may be too long to stay whole: what each case takes.
     pub cases: HashMap<String, HashMap<CaseKey, Micros>>,
+    /// What its units were like when they ran last.
+    pub lately: BTreeMap<String, Lately>,
+    /// Which units may well fail, where that is not to be worked out: in a rehearsal.
+    pub suspects: Option<BTreeMap<String, Suspicion>>,
     /// Digest of everything above: plans are equal where manifest, digest and seed are.
     pub digest: [u8; 32],
 }

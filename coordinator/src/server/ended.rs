@@ -1,6 +1,6 @@
 //! What is said at the end of a run.
 
-use crate::record::{Record, Unit, Verdict};
+use crate::record::{Record, Suspicion, Unit, Verdict};
 use crate::rehearsal::{Explained, words};
 use crate::wire;
 use evenkeel_proto::v1;
@@ -53,6 +53,7 @@ pub(super) fn ended(
             id: record.with_suite(first.unit.suite, &first.case.id),
             after_us: first.after.0,
             apfd: first.apfd,
+            suspect: first.suspicion.map_or("", words_of).to_owned(),
         }),
         explanation: match &record.stopped {
             // What was broken off says nothing about a schedule.
@@ -151,6 +152,16 @@ fn failing(record: &Record) -> Vec<v1::FailingShard> {
             failures,
         })
         .collect()
+}
+
+/// Why a unit was thought to fail.
+fn words_of(suspicion: Suspicion) -> &'static str {
+    match suspicion {
+        Suspicion::FailedBefore => "failed before",
+        Suspicion::New => "new",
+        Suspicion::Changed => "changed",
+        Suspicion::FailedLast => "failed last time",
+    }
 }
 
 /// The gap in words, and what replays say of it.

@@ -61,6 +61,7 @@ impl Submission {
             suites,
             priority: request.priority,
             labels: request.labels,
+            first_red: request.first_red,
             ..l::RunOpened::default()
         };
         Ok(Submission {

@@ -5,16 +5,16 @@
 
 use super::StoreError;
 use super::database::{Connection, Value};
-use crate::record::{Lease, Outcome, Record};
-use crate::run::{CaseKey, SuiteHistory};
+use crate::record::{Lease, Outcome, Record, Verdict};
+use crate::run::{CaseKey, Lately, SuiteHistory};
 use evenkeel_proto::{ledger::lease_ended::Reason, suite::Suite};
 use evenkeel_schedule::{Micros, Past, PastRun, Sample};
 use std::collections::{BTreeMap, HashMap};
 
 /// Estimates look this many runs back.
 pub(super) const RUNS: u32 = 10;
-/// Outcomes of cases that failed, as they are stored.
-const FAILURES: [u8; 2] = [2, 3];
+/// A row's, of those that are written.
+const COLUMNS: usize = 14;
 /// Bytes of a case's sample.
 const SAMPLE: usize = 5;
 /// A unit that takes more than a slot's fair share, divided by this, may have to be split: what its cases take is read too.
@@ -39,8 +39,12 @@ pub struct HistoryQuery {
 pub struct UnitSample {
     pub query: HistoryQuery,
     pub unit: String,
+    /// Of its source, 0 where unknown.
+    pub revision: u64,
     pub work: Micros,
     pub setup: Micros,
+    /// How many of its cases failed, and one more where it failed as a whole.
+    pub failures: u32,
     pub case_list: Vec<u8>,
     /// For each case of the list: outcome (one byte) and duration in microseconds (four bytes, little endian).
     pub samples: Vec<u8>,
@@ -57,8 +61,8 @@ pub fn command_digest(suite: &Suite) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// The samples of a run that is over. A unit that lost a process on its way tells nothing about its duration; one that
-/// was split tells what all of its parts took, with one set-up.
+/// The samples of a run that is over. A unit that lost a process on its way tells nothing about its duration, but that it failed,
+/// where it did; one that was split tells what all of its parts took, with one set-up.
 pub fn samples_of(record: &Record) -> Vec<UnitSample> {
     let suites = record.opened.suites.iter();
     let commands: Vec<[u8; 32]> = suites.map(command_digest).collect();
@@ -80,16 +84,16 @@ fn sample_of(
     commands: &[[u8; 32]],
 ) -> Option<UnitSample> {
     let unit = &record.units[unit as usize];
-    if unit.settled.is_some() {
-        return None;
-    }
+    let failed = |verdict: Option<Verdict>| verdict.is_some_and(Verdict::is_failure);
+    let whole = unit.settled.as_ref().map(|(verdict, _)| *verdict);
+    let cases = unit.cases.iter().filter(|case| failed(case.verdict()));
+    let failures = cases.count() as u32 + u32::from(failed(whole));
     let mut work = Micros::ZERO;
     let mut setups: Vec<Micros> = Vec::new();
     for lease in leases {
-        let ended = lease.ended?;
-        if ended.reason != Reason::Closed {
-            return None;
-        }
+        let ended = lease.ended.filter(|ended| ended.reason == Reason::Closed);
+        // That it failed is worth to be known, whatever became of its process.
+        let ended = ended.or(lease.ended.filter(|_| failures > 0))?;
         work += lease.span() - ended.setup;
         setups.push(ended.setup);
     }
@@ -100,7 +104,11 @@ fn sample_of(
     let agent = &record.agents[shard.agent as usize];
     let mut cases = Cases::default();
     for case in &unit.cases {
-        let attempt = case.last_attempt()?;
+        let attempt = match case.last_attempt() {
+            Some(attempt) => attempt,
+            None if failures > 0 => continue,
+            None => return None,
+        };
         // What a case sets up for others is the unit's set-up; which case that falls to depends on how the unit was split.
         let took = attempt.duration - attempt.setup;
         cases.add(&case.id, case.occurrence, attempt.outcome, took);
@@ -114,8 +122,10 @@ fn sample_of(
             slots: record.shards.len() as u32,
         },
         unit: unit.name.to_string(),
+        revision: unit.revision,
         work,
         setup,
+        failures,
         case_list: cases.list,
         samples: cases.samples,
     })
@@ -135,8 +145,8 @@ impl Cases {
         self.list.extend(occurrence.to_le_bytes());
         self.samples.push(match outcome {
             Outcome::Passed => 1,
-            Outcome::Failed => FAILURES[0],
-            Outcome::Error | Outcome::Killed => FAILURES[1],
+            Outcome::Failed => 2,
+            Outcome::Error | Outcome::Killed => 3,
             Outcome::Skipped => 4,
         });
         let took = u32::try_from(took.0).unwrap_or(u32::MAX);
@@ -194,7 +204,7 @@ pub(super) async fn save(
         .iter()
         .map(|sample| blake3::hash(&sample.case_list))
         .collect();
-    let mut values: Vec<Value<'_>> = Vec::with_capacity(13 * samples.len());
+    let mut values: Vec<Value<'_>> = Vec::with_capacity(COLUMNS * samples.len());
     for (sample, digest) in samples.iter().zip(&digests) {
         values.extend([
             Value::from(sample.query.project.as_str()),
@@ -209,36 +219,34 @@ pub(super) async fn save(
             digest.as_bytes().as_slice().into(),
             sample.samples.as_slice().into(),
             taken_unix_us.into(),
-            failures(&sample.samples).into(),
+            sample.failures.into(),
+            sample.revision.into(),
         ]);
     }
     let into = "INSERT INTO history (project, suite, run, unit, environment_class, command, slots, work_us, setup_us, cases,
-                samples, taken_unix_us, failures)";
-    Ok(connection.insert(into, 13, &values, "").await?)
-}
-
-/// How many cases of a sample failed.
-fn failures(samples: &[u8]) -> u32 {
-    let outcomes = samples.chunks_exact(SAMPLE).map(|sample| sample[0]);
-    outcomes
-        .filter(|outcome| FAILURES.contains(outcome))
-        .count() as u32
+                samples, taken_unix_us, failures, revision)";
+    Ok(connection.insert(into, COLUMNS, &values, "").await?)
 }
 
 /// The samples of one unit, newest first.
 struct Found {
     /// They are of the run's own command.
     own: bool,
-    /// Of the newest.
-    id: i64,
+    /// The newest one that passed, or else the newest.
+    row: (bool, i64),
+    lately: Lately,
     samples: Vec<Sample>,
 }
 
 impl Found {
-    fn new(own: bool, id: i64) -> Found {
+    fn new(own: bool, row: (bool, i64), revision: u64) -> Found {
         Found {
             own,
-            id,
+            row,
+            lately: Lately {
+                revision,
+                failed: None,
+            },
             samples: Vec::new(),
         }
     }
@@ -288,7 +296,7 @@ pub(super) async fn load(
 ) -> Result<SuiteHistory, StoreError> {
     let rows = connection
         .fetch(
-            "SELECT unit, work_us, setup_us, id, command, environment_class, run, taken_unix_us, failures FROM history
+            "SELECT unit, work_us, setup_us, id, command, environment_class, run, taken_unix_us, failures, revision FROM history
              WHERE project = $1 AND suite = $2 AND run IN
                (SELECT DISTINCT run FROM history WHERE project = $1 AND suite = $2 ORDER BY run DESC LIMIT $3)
              ORDER BY run DESC, id DESC",
@@ -307,11 +315,19 @@ pub(super) async fn load(
         let (command, class): (&[u8], &str) = (row.get(4)?, row.get(5)?);
         let own = command == query.command;
         // Another command may run other tests of a unit: what it took counts only where nothing else is known.
-        let found = best.entry(unit).or_insert_with(|| Found::new(own, id));
+        let (passed, revision) = (row.count(8)? == 0, row.unsigned(9)?);
+        let new = || Found::new(own, (passed, id), revision);
+        let found = best.entry(unit).or_insert_with(new);
         if own && !found.own {
-            *found = Found::new(own, id);
+            *found = new();
         } else if found.own && !own {
             continue;
+        }
+        if passed && !found.row.0 {
+            found.row = (passed, id);
+        }
+        if !passed && found.lately.failed.is_none() {
+            found.lately.failed = Some(found.samples.len() as u32);
         }
         let alike = own && class == query.environment_class;
         let circumstances = (!alike).then_some((command, class));
@@ -319,7 +335,7 @@ pub(super) async fn load(
             work: Micros(row.unsigned(1)?),
             setup: Micros(row.unsigned(2)?),
             run: runs.number(row.get(6)?, row.unsigned(7)?, circumstances),
-            passed: row.count(8)? == 0,
+            passed,
         });
     }
     let past = runs.list;
@@ -330,8 +346,15 @@ pub(super) async fn load(
             hasher.update(&number.to_le_bytes());
         }
     }
-    for (unit, Found { samples, .. }) in &best {
+    for (
+        unit,
+        Found {
+            samples, lately, ..
+        },
+    ) in &best
+    {
         hasher
+            .update(&lately.revision.to_le_bytes())
             .update(unit.as_bytes())
             .update(&[0])
             .update(&(samples.len() as u64).to_le_bytes());
@@ -347,7 +370,7 @@ pub(super) async fn load(
     let total: Micros = best.values().map(|found| newest(&found.samples)).sum();
     let long = Micros(total.0 / (SHARES * u64::from(query.slots.max(1))));
     let mut cases = HashMap::new();
-    for (unit, Found { samples, id, .. }) in &best {
+    for (unit, Found { samples, row, .. }) in &best {
         if newest(samples) <= long {
             continue;
         }
@@ -355,7 +378,7 @@ pub(super) async fn load(
             .fetch_one(
                 "SELECT case_lists.cases, history.samples FROM history
                  JOIN case_lists ON case_lists.digest = history.cases WHERE history.id = $1",
-                &[(*id).into()],
+                &[row.1.into()],
             )
             .await?;
         let (list, took): (&[u8], &[u8]) = (row.get(0)?, row.get(1)?);
@@ -364,7 +387,10 @@ pub(super) async fn load(
             cases.insert(unit.clone(), known);
         }
     }
+    let known = best.iter();
+    let lately = known.map(|(unit, found)| (unit.clone(), found.lately));
     Ok(SuiteHistory {
+        lately: lately.collect(),
         past: Past {
             runs: past,
             units: best
@@ -373,6 +399,7 @@ pub(super) async fn load(
                 .collect(),
         },
         cases,
+        suspects: None,
         digest: *hasher.finalize().as_bytes(),
     })
 }

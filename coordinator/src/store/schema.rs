@@ -155,6 +155,11 @@ CREATE TABLE coordinator (
         "ALTER TABLE history ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;",
         "ALTER TABLE history ADD COLUMN failures BIGINT NOT NULL DEFAULT 0;",
     ),
+    (
+        // Which revision of its source a unit had, to tell what was changed since.
+        "ALTER TABLE history ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;",
+        "ALTER TABLE history ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;",
+    ),
 ];
 
 /// Who migrates a PostgreSQL database holds this advisory lock, and gives it back with its connection if that fails.

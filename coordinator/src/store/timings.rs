@@ -44,15 +44,23 @@ pub fn samples_from(
     cases: &[CaseTime],
     setup: &BTreeMap<String, Micros>,
 ) -> Vec<UnitSample> {
-    let mut units: BTreeMap<&str, (Micros, Cases, BTreeMap<&str, u32>)> = BTreeMap::new();
+    #[derive(Default)]
+    struct Unit<'a> {
+        work: Micros,
+        cases: Cases,
+        occurrences: BTreeMap<&'a str, u32>,
+        failures: u32,
+    }
+    let mut units: BTreeMap<&str, Unit<'_>> = BTreeMap::new();
     for case in cases {
-        let (work, stored, occurrences) = units.entry(&case.unit).or_default();
-        let occurrence = occurrences.entry(&case.id).or_default();
-        *work += case.took;
-        stored.add(&case.id, *occurrence, case.outcome, case.took);
+        let unit = units.entry(&case.unit).or_default();
+        let occurrence = unit.occurrences.entry(&case.id).or_default();
+        unit.work += case.took;
+        (unit.cases).add(&case.id, *occurrence, case.outcome, case.took);
+        unit.failures += u32::from(case.outcome.is_failure());
         *occurrence += 1;
     }
-    let sample = |(unit, (work, cases, _)): (&str, (Micros, Cases, _))| UnitSample {
+    let sample = |(name, unit): (&str, Unit<'_>)| UnitSample {
         query: HistoryQuery {
             project: project.to_owned(),
             suite: suite.to_owned(),
@@ -60,11 +68,13 @@ pub fn samples_from(
             environment_class: String::new(),
             slots: 0,
         },
-        unit: unit.to_owned(),
-        work,
-        setup: setup.get(unit).copied().unwrap_or_default(),
-        case_list: cases.list,
-        samples: cases.samples,
+        unit: name.to_owned(),
+        revision: 0,
+        work: unit.work,
+        setup: setup.get(name).copied().unwrap_or_default(),
+        failures: unit.failures,
+        case_list: unit.cases.list,
+        samples: unit.cases.samples,
     };
     units.into_iter().map(sample).collect()
 }

@@ -1,7 +1,8 @@
 //! What holds on both databases.
 
 use crate::place::{Place, batch, close, key, note, notes, open, opened, query, sample, try_open};
-use evenkeel_coordinator::store::{Pruned, Store, StoreError};
+use evenkeel_coordinator::run::Lately;
+use evenkeel_coordinator::store::{Pruned, Store, StoreError, UnitSample};
 use std::time::Duration;
 
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL.
@@ -176,7 +177,14 @@ async fn history_comes_back(place: Place) {
         .await
         .unwrap();
     store
-        .import(vec![sample("unit", "test_c.py", 79)])
+        .import(vec![
+            sample("unit", "test_c.py", 79),
+            UnitSample {
+                revision: 9,
+                failures: 1,
+                ..sample("unit", "test_d.py", 80)
+            },
+        ])
         .await
         .unwrap();
     for run in ["r1", "r2"] {
@@ -192,6 +200,9 @@ async fn history_comes_back(place: Place) {
     };
     assert_eq!(works("test_a.py"), [1_000, 1_000, 77]);
     assert_eq!(works("test_c.py"), [79]);
+    let lately = |revision, failed| Lately { revision, failed };
+    assert_eq!(history.lately["test_a.py"], lately(0, None));
+    assert_eq!(history.lately["test_d.py"], lately(9, Some(0)));
     assert_eq!(history.cases["test_b.py"].len(), 2);
     assert_eq!(store.suites("keel").await.unwrap(), ["unit"]);
     let times = store.times("keel", "unit").await.unwrap();
@@ -204,7 +215,8 @@ async fn history_comes_back(place: Place) {
         [
             ("test_a.py", 1_000, 3, false),
             ("test_b.py", 2_000, 2, false),
-            ("test_c.py", 79, 1, true)
+            ("test_c.py", 79, 1, true),
+            ("test_d.py", 80, 1, true)
         ]
     );
     assert_eq!(place.number("SELECT COUNT(*) FROM case_lists").await, 1);

@@ -217,6 +217,8 @@ pub fn sample(suite: &str, unit: &str, work: u64) -> UnitSample {
         unit: unit.to_owned(),
         work: Micros(work),
         setup: Micros(10),
+        revision: 0,
+        failures: 0,
         case_list,
         samples,
     }
