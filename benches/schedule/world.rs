@@ -79,8 +79,12 @@ struct Slot {
     gone: bool,
 }
 
+/// What a unit takes on a slot that begins with it now, in microseconds.
+type Takes<'a> = dyn FnMut(u32, u32, u64) -> u64 + 'a;
+
 struct World<'a> {
     instance: &'a Instance,
+    takes: &'a mut Takes<'a>,
     slots: Vec<Slot>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
@@ -94,8 +98,22 @@ struct World<'a> {
 
 /// Plays a policy to its end. It panics where a unit is left and nothing more happens.
 pub fn play(instance: &Instance, policy: &mut dyn Policy) -> Outcome {
+    let mut takes = |slot: u32, unit: u32, _| {
+        let speed = u64::from(instance.speeds[slot as usize]);
+        (instance.times[unit as usize] * 1000).div_ceil(speed)
+    };
+    play_where(instance, policy, &mut takes)
+}
+
+/// The same where what a unit takes depends on more than its slot's speed.
+pub fn play_where<'a>(
+    instance: &'a Instance,
+    policy: &mut dyn Policy,
+    takes: &'a mut Takes<'a>,
+) -> Outcome {
     let mut world = World {
         instance,
+        takes,
         slots: instance.speeds.iter().map(|_| Slot::default()).collect(),
         events: BinaryHeap::new(),
         sequence: 0,
@@ -208,8 +226,7 @@ impl World<'_> {
         };
         state.running = Some((unit, now));
         let lease = if first { self.instance.lease } else { 0 };
-        let speed = u64::from(self.instance.speeds[slot as usize]);
-        let took = lease + (self.instance.times[unit as usize] * 1000).div_ceil(speed);
+        let took = lease + (self.takes)(slot, unit, now + lease);
         self.schedule(now + took, Event::Ends { slot, start: now });
         let at = now + lease;
         let begun = Fact::Begun { slot, unit, at };

@@ -11,7 +11,7 @@ use crate::run::{AgentId, AgentJoined, Command, Effect, Event, Fact, FactBody, R
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 /// Timers go off at multiples of this.
 const GRAIN: u64 = 1000;
@@ -137,6 +137,8 @@ pub(super) struct Stage<'a> {
     pub(super) of_suite: Vec<Vec<u32>>,
     /// The suite of each kind of process.
     pub(super) kinds: Vec<u32>,
+    /// Cases that have hung, by the places of their units in the scene and their own in them.
+    pub(super) hung: HashSet<(u32, u32)>,
     run: Run,
     queue: BinaryHeap<Due>,
     numbers: u64,
@@ -194,6 +196,7 @@ impl<'a> Stage<'a> {
             agents: scene.agents.iter().map(|_| AgentState::default()).collect(),
             of_suite,
             kinds,
+            hung: HashSet::new(),
             run,
             queue: BinaryHeap::new(),
             numbers: 0,

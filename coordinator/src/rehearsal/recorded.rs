@@ -124,6 +124,7 @@ impl<'a> Ran<'a> {
                     group: case.group().unwrap_or_default().to_owned(),
                     work,
                     between: idle,
+                    hangs: Micros::ZERO,
                     fails: false,
                 });
             Unit {

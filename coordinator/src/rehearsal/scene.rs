@@ -75,6 +75,8 @@ pub struct Case {
     pub work: Micros,
     /// Before it, in nobody's measure: a process's own doing between two cases.
     pub between: Micros,
+    /// Who begins it first waits for so long in it, however fast the machine is; whoever runs it besides does not.
+    pub hangs: Micros,
     pub fails: bool,
 }
 

@@ -454,12 +454,12 @@ impl Stage<'_> {
             return;
         };
         let unit = &scene.units[running.unit as usize];
-        let Some(&case) = running.cases.get(running.next) else {
+        let Some(&number) = running.cases.get(running.next) else {
             let at = speed.after(now, unit.closing);
             self.until(slot, at, Step::Closes);
             return;
         };
-        let case = &unit.cases[case as usize];
+        let case = &unit.cases[number as usize];
         let started = running.next + 1;
         if grants && running.next >= running.granted {
             running.granted = running.next + window.max(1);
@@ -477,7 +477,10 @@ impl Stage<'_> {
         };
         let ready = speed.after(running.started, shared);
         running.fixture = ready - running.started;
-        let at = speed.after(ready, case.work);
+        let mut at = speed.after(ready, case.work);
+        if case.hangs > Micros::ZERO && self.hung.insert((running.unit, number)) {
+            at += case.hangs;
+        }
         self.until(slot, at, Step::CaseEnds);
     }
 
