@@ -18,8 +18,13 @@ impl Estimates {
             run: run as u32,
             passed: true,
         };
+        // One after the other: what lies between two runs is what drift shows in.
+        let run = |before: usize| PastRun {
+            runs: before as u32,
+            ..PastRun::default()
+        };
         let mut past = Past {
-            runs: vec![PastRun::default(); instance.runs],
+            runs: (0..instance.runs).map(run).collect(),
             units: BTreeMap::new(),
         };
         for (name, said) in names.iter().zip(&instance.history) {

@@ -19,8 +19,6 @@ const EACH: usize = 2;
 const MARGIN: u64 = 100;
 /// A slot that has nothing and does not come within this time for what is left to it is left nothing more.
 pub(super) const PATIENCE: Micros = Micros::from_millis(20);
-/// What a slot has at work counts as so much longer, since waiting for it is sure and its end is not.
-const WARY: u64 = 2;
 /// Speeds within a part in so many are alike for a placement.
 const ALIKE: u32 = 32;
 
@@ -126,8 +124,7 @@ impl Target {
             let speed = state.speed.milli.max(1);
             let class = speed.ilog2() * ALIKE + (speed << 5 >> speed.ilog2());
             let (_, heap) = alike.entry(class).or_insert((speed, BinaryHeap::new()));
-            let wait = Micros((free - now).0 * WARY);
-            heap.push(Reverse((now + wait, slot)));
+            heap.push(Reverse((free.max(now), slot)));
         }
         for (entry, expected) in units {
             let ends = alike.iter().filter_map(|(class, (speed, heap))| {
