@@ -5,6 +5,8 @@
 //! again, counted, and ended by its pid.
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses its own part of this
 
+pub mod configured;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
