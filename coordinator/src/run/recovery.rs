@@ -296,7 +296,14 @@ impl Run {
                 whole.insert(lease.unit, Some(Reason::Lost));
                 continue;
             }
+            let given_back = |case: u32| {
+                let case = &self.record.units[lease.unit as usize].cases[case as usize];
+                !lease.cases.is_empty() && !case.is_owned_by(id) && case.verdict().is_none()
+            };
             let work = match (lease.alone, rest) {
+                (Some(case), _) if given_back(case) => {
+                    self.new_work(lease.unit, Part::Named(Vec::new()))
+                }
                 (Some(case), _) => self.new_work(lease.unit, Part::Alone(case)),
                 (None, true) => self.units[lease.unit as usize].work,
                 (None, false) => {

@@ -469,6 +469,16 @@ impl Run {
     /// Cases that a work gave back go up again, in parts.
     pub(super) fn part(&mut self, now: Micros, shard: u32, work: u32, numbers: Vec<u32>) {
         let unit = self.works[work as usize].unit;
+        if let Part::Alone(case) = self.works[work as usize].part {
+            // What is to run alone does so wherever it goes, and nothing of it is left here.
+            let mut again = Work::new(unit, Part::Alone(case));
+            again.avoid = self.works[work as usize].avoid;
+            self.works[work as usize].part = Part::Named(Vec::new());
+            self.works.push(again);
+            self.dispatcher.cut(shard);
+            self.put_up(self.works.len() as u32 - 1);
+            return;
+        }
         if let Part::Named(cases) = &mut self.works[work as usize].part {
             let given: BTreeSet<u32> = numbers.iter().copied().collect();
             cases.retain(|number| !given.contains(number));
