@@ -2,12 +2,12 @@
 
 use crate::cli::CancelArgs;
 use crate::exit::{Exit, Failure};
-use crate::remote::Remote;
+use crate::remote;
 use evenkeel_proto::v1;
 
 pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
     let of = args.of;
-    let remote = Remote::reach(&of.coordinator, &of.reach).await?;
+    let remote = remote::reach(&of.coordinator, &of.reach).await?;
     let request = v1::StopRequest {
         run: of.run.clone(),
         reason: "cancelled".to_owned(),

@@ -3,7 +3,7 @@
 use crate::cli::ReproduceArgs;
 use crate::exit::{Exit, Failure};
 use crate::project;
-use crate::remote::Remote;
+use crate::remote;
 use crate::render::{Renderer, Style};
 use crate::run::{LocalHouse, Meant, OnSignal, Signals, Watched, store_failure, watch_run};
 use crate::show;
@@ -67,7 +67,7 @@ pub async fn reproduce(args: ReproduceArgs) -> Result<Exit, Failure> {
     );
     let signals = Signals::listen()?;
     let mut house = LocalHouse::around(coordinator, &state, 1).await?;
-    let remote = Remote::local(house.client.channel().await?);
+    let remote = remote::local(house.client.channel().await?);
     let request = v1::SubmitRequest {
         project: opened.project.clone(),
         run: opened.run.clone(),

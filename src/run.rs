@@ -6,13 +6,14 @@ use crate::connect::{self, Local};
 use crate::events::EventWriter;
 use crate::exit::{Exit, Failure};
 use crate::project;
-use crate::remote::Remote;
+use crate::remote;
 use crate::render::{Renderer, Style};
 use crate::suites;
 use evenkeel_agent::{Agent, AgentConfig, AgentError, Left};
+use evenkeel_coordinator::client::{Remote, Seen};
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::{Store, StoreError};
-use evenkeel_proto::{MAX_MESSAGE, suite, v1};
+use evenkeel_proto::{suite, v1};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 use v1::fetch_request::Report;
-use v1::run_service_client::RunServiceClient;
 use v1::watch_event::Body;
 
 /// After the first signal what runs may finish for this long.
@@ -88,11 +87,11 @@ async fn conduct(
         commit,
     } = listening;
     let remote = match (&args.coordinator, &local) {
-        (Some(address), _) => match signals.unless(Remote::reach(address, &args.reach)).await {
+        (Some(address), _) => match signals.unless(remote::reach(address, &args.reach)).await {
             Some(reached) => reached?,
             None => return Ok(None),
         },
-        (None, Some(local)) => Remote::local(local.channel().await?),
+        (None, Some(local)) => remote::local(local.channel().await?),
         (None, None) => unreachable!("one of the two is there"),
     };
     let named = args.run_id.clone();
@@ -226,12 +225,6 @@ fn random_seed() -> u64 {
         .copied()
         .unwrap_or_default();
     u64::from(u32::from_le_bytes(first))
-}
-
-pub fn client(channel: Channel) -> RunServiceClient<Channel> {
-    RunServiceClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE)
 }
 
 pub fn store_failure(error: StoreError) -> Failure {
@@ -377,37 +370,6 @@ pub enum OnSignal {
     Leave,
 }
 
-/// How far a watcher has seen: the last row of which it saw something, and how much of that.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cursor {
-    sequence: u64,
-    seen: u32,
-    /// What of this row comes once more, since it was attached again.
-    again: u32,
-}
-
-impl Cursor {
-    /// Where to attach again.
-    fn after(&mut self) -> u64 {
-        // It may be tried several times, and be cut again before it has come as far.
-        self.again = self.again.max(self.seen);
-        self.seen = 0;
-        self.sequence.saturating_sub(1)
-    }
-
-    /// Whether an event is new.
-    fn is_new(&mut self, sequence: u64) -> bool {
-        if sequence == 0 {
-            return true;
-        }
-        if sequence != self.sequence {
-            (self.sequence, self.seen, self.again) = (sequence, 0, 0);
-        }
-        self.seen += 1;
-        self.seen > self.again
-    }
-}
-
 /// Shows the run until it has ended, across restarts of its coordinator.
 pub async fn watch_run(
     remote: &Remote,
@@ -417,91 +379,64 @@ pub async fn watch_run(
     mut signals: Signals,
     on_signal: OnSignal,
 ) -> Result<Watched, Failure> {
-    let mut cursor = Cursor::default();
+    let mut following = remote.follow(&meant.project, &meant.run, events.is_some());
     let mut signalled = false;
-    let mut patience = remote.patience();
-    let mut client = remote.client();
     loop {
-        let request = v1::WatchRequest {
-            run: meant.run.clone(),
-            after: cursor.after(),
-            rows: events.is_some(),
-            project: meant.project.clone(),
-        };
-        let mut stream = match client.watch(request).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) => {
-                tokio::select! {
-                    again = patience.again(status) => again?,
-                    name = signals.next() => {
-                        renderer.notice(&format!("{name}: the coordinator is not there"));
-                        return Ok(Watched::Killed);
-                    }
+        let seen = tokio::select! {
+            seen = following.next() => seen?,
+            name = signals.next() => {
+                if following.is_cut() {
+                    renderer.notice(&format!("{name}: the coordinator is not there"));
+                    return Ok(Watched::Killed);
+                }
+                if on_signal == OnSignal::Leave {
+                    renderer.notice(&format!("{name}: the run goes on; `evenkeel cancel` ends it"));
+                    return Ok(Watched::Killed);
+                }
+                if signalled {
+                    return Ok(Watched::Killed);
+                }
+                signalled = true;
+                renderer.notice(&format!("{name}: finishing what runs; once more to end at once"));
+                let stop = v1::StopRequest {
+                    run: meant.run.clone(),
+                    reason: format!("interrupted by {name}"),
+                    grace_us: GRACE.as_micros() as u64,
+                    project: meant.project.clone(),
+                };
+                if let Err(status) = remote.client().stop(stop).await {
+                    renderer.notice(&format!("the coordinator does not hear it: {}", status.message()));
                 }
                 continue;
             }
+            () = renderer.tick() => continue,
         };
-        loop {
-            let message = tokio::select! {
-                message = stream.message() => message,
-                name = signals.next() => {
-                    if on_signal == OnSignal::Leave {
-                        renderer.notice(&format!("{name}: the run goes on; `evenkeel cancel` ends it"));
-                        return Ok(Watched::Killed);
-                    }
-                    if signalled {
-                        return Ok(Watched::Killed);
-                    }
-                    signalled = true;
-                    renderer.notice(&format!("{name}: finishing what runs; once more to end at once"));
-                    let stop = v1::StopRequest {
-                        run: meant.run.clone(),
-                        reason: format!("interrupted by {name}"),
-                        grace_us: GRACE.as_micros() as u64,
-                        project: meant.project.clone(),
-                    };
-                    if let Err(status) = client.stop(stop).await {
-                        renderer.notice(&format!("the coordinator does not hear it: {}", status.message()));
-                    }
-                    continue;
-                }
-                () = renderer.tick() => continue,
-            };
-            let event = match message {
-                Ok(Some(event)) => event,
-                // A stream that ends without a last word was cut because we were too slow: attach again where we were.
-                Ok(None) => break,
-                Err(status) => {
-                    renderer.notice(&format!(
-                        "the connection to the coordinator is lost ({}); attaching again",
-                        status.message()
-                    ));
-                    patience.again(status).await?;
-                    break;
-                }
-            };
-            patience.renew();
-            if !cursor.is_new(event.sequence) {
+        let body = match seen {
+            Seen::Event(body) => body,
+            Seen::Cut(status) => {
+                renderer.notice(&format!(
+                    "the connection to the coordinator is lost ({}); attaching again",
+                    status.message()
+                ));
                 continue;
             }
-            match event.body {
-                Some(Body::Row(row)) => {
-                    if let Some(events) = &mut events {
-                        events.row(&row)?;
-                    }
+        };
+        match body {
+            Body::Row(row) => {
+                if let Some(events) = &mut events {
+                    events.row(&row)?;
                 }
-                Some(Body::Ended(ended)) => {
-                    if let Some(events) = events {
-                        events.close()?;
-                    }
-                    return Ok(Watched::Ended(Box::new(ended)));
-                }
-                Some(Body::Progress(progress)) => renderer.progress(progress),
-                Some(Body::Failure(failure)) => renderer.failure(failure),
-                Some(Body::Printed(printed)) => renderer.printed(printed),
-                Some(Body::Notice(notice)) => renderer.log(&notice),
-                None => {}
             }
+            Body::Ended(ended) => {
+                if let Some(events) = events {
+                    events.close()?;
+                }
+                return Ok(Watched::Ended(Box::new(ended)));
+            }
+            Body::Progress(progress) => renderer.progress(progress),
+            Body::Failure(failure) => renderer.failure(failure),
+            Body::Printed(printed) => renderer.printed(printed),
+            Body::Notice(notice) => renderer.log(&notice),
         }
     }
 }
@@ -554,28 +489,4 @@ async fn fetch(
         }
     }
     std::fs::rename(&partial, path).map_err(failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_watcher_that_is_cut_again_and_again_sees_each_event_once() {
-        // Row 1 shows one thing, row 2 three.
-        let events = [1, 2, 2, 2, 3];
-        let mut cursor = Cursor::default();
-        let mut seen = Vec::new();
-        for cut in [2, 0, 0, 2, 1, 0, 5] {
-            let after = cursor.after();
-            let rest = events.iter().filter(|sequence| **sequence > after);
-            for sequence in rest.take(cut) {
-                if cursor.is_new(*sequence) {
-                    seen.push(*sequence);
-                }
-            }
-        }
-        assert_eq!(seen, events);
-        assert!(cursor.is_new(0), "what comes of no row is always new");
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{Books, RunsArgs, ShowArgs};
 use crate::exit::{Exit, Failure};
-use crate::remote::Remote;
+use crate::remote;
 use crate::render::totals_line;
 use crate::run::store_failure;
 use evenkeel_coordinator::record::{Record, Verdict};
@@ -48,8 +48,8 @@ pub struct Found {
 /// A run's record, rebuilt from the ledger of the state directory or of a coordinator.
 pub async fn load(books: &Books, run: &str) -> Result<Found, Failure> {
     if let Some(address) = &books.coordinator {
-        let remote = Remote::reach(address, &books.reach).await?;
-        let (record, ended) = remote.record(&books.project, run).await?;
+        let remote = remote::reach(address, &books.reach).await?;
+        let (record, ended) = remote::record(&remote, &books.project, run).await?;
         let reports = match ended.state.as_str() {
             "" => "when it has ended".to_owned(),
             state => format!("{state}, at the coordinator"),
@@ -94,7 +94,7 @@ fn when(unix_us: u64) -> String {
 
 pub async fn runs(args: RunsArgs) -> Result<Exit, Failure> {
     if let Some(address) = &args.books.coordinator {
-        let remote = Remote::reach(address, &args.books.reach).await?;
+        let remote = remote::reach(address, &args.books.reach).await?;
         let request = v1::ListRunsRequest {
             project: args.books.project.clone(),
             limit: args.limit,

@@ -3,7 +3,7 @@
 use crate::cli::WatchArgs;
 use crate::events::EventWriter;
 use crate::exit::{Exit, Failure};
-use crate::remote::Remote;
+use crate::remote;
 use crate::render::{Renderer, Style};
 use crate::run::{self, OnSignal, Signals, Watched};
 use v1::fetch_request::Report;
@@ -13,7 +13,7 @@ use evenkeel_proto::v1;
 pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let events = args.events.as_deref().map(EventWriter::open).transpose()?;
-    let reaching = Remote::reach(&args.of.coordinator, &args.of.reach);
+    let reaching = remote::reach(&args.of.coordinator, &args.of.reach);
     let Some(remote) = signals.unless(reaching).await else {
         return Ok(Exit::Interrupted);
     };

@@ -1,17 +1,13 @@
-//! A client as the command line is one: it asks again and again while a coordinator is being restarted, for a while, and follows a run
-//! without missing or repeating anything of it. The command line's own is in its binary, where no test can reach it.
+//! What clients ask a coordinator: again and again while it is being restarted, for a while; and a run that is followed without missing
+//! or repeating anything of it. What is shown of that, and what a signal does to it, is whose client it is.
 
 mod following;
 mod patience;
 
 pub use following::{Following, Seen};
-pub use patience::AskError;
-
-use patience::Patience;
+pub use patience::{AskError, FIRST_PAUSE, LONGEST_PAUSE, Patience, is_passing};
 
 use evenkeel_proto::{MAX_MESSAGE, v1};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -22,19 +18,13 @@ use v1::run_service_client::RunServiceClient;
 pub struct Remote {
     channel: Channel,
     patience: Duration,
-    /// Somebody has answered over it.
-    answered: Arc<AtomicBool>,
 }
 
 impl Remote {
     /// `channel` connects again by itself, and need not be connected yet. A coordinator that does not answer is asked for as long as
     /// `patience`; zero for one that is not started again.
     pub fn new(channel: Channel, patience: Duration) -> Remote {
-        Remote {
-            channel,
-            patience,
-            answered: Arc::default(),
-        }
+        Remote { channel, patience }
     }
 
     pub fn client(&self) -> RunServiceClient<Channel> {
@@ -44,7 +34,7 @@ impl Remote {
     }
 
     pub fn patience(&self) -> Patience {
-        Patience::new(self.clone())
+        Patience::new(self.patience)
     }
 
     /// Asks until there is an answer.
@@ -58,10 +48,7 @@ impl Remote {
         let mut patience = self.patience();
         loop {
             match what(self.client()).await {
-                Ok(answer) => {
-                    self.has_answered();
-                    return Ok(answer.into_inner());
-                }
+                Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => patience.again(status).await?,
             }
         }
@@ -70,9 +57,5 @@ impl Remote {
     /// Follows a run from its beginning, with the rows of its ledger if they are wanted. The project may be left open.
     pub fn follow(&self, project: &str, run: &str, rows: bool) -> Following {
         Following::new(self.clone(), project, run, rows)
-    }
-
-    fn has_answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
     }
 }

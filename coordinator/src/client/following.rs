@@ -1,8 +1,10 @@
 //! Following a run: across restarts of its coordinator and cuts of the connection, each event once.
 
 use super::Remote;
-use super::patience::{AskError, Patience, is_passing};
+use super::patience::{AskError, Patience};
 use evenkeel_proto::v1;
+use std::pin::Pin;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use v1::watch_event::Body;
 
@@ -15,9 +17,13 @@ pub struct Following {
     cursor: Cursor,
     patience: Patience,
     stream: Option<Streaming<v1::WatchEvent>>,
-    /// Why there is none any more.
-    cut: Option<Status>,
+    /// It is being attached, however often who waits for what is new stops doing so.
+    attaching: Option<Attaching>,
+    /// The connection is gone, and it is not tried before this to attach again.
+    pause: Option<Instant>,
 }
+
+type Attaching = Pin<Box<dyn Future<Output = Result<Streaming<v1::WatchEvent>, Status>> + Send>>;
 
 /// What comes of following a run.
 #[derive(Debug)]
@@ -30,7 +36,7 @@ pub enum Seen {
 }
 
 impl Following {
-    pub(crate) fn new(remote: Remote, project: &str, run: &str, rows: bool) -> Following {
+    pub(super) fn new(remote: Remote, project: &str, run: &str, rows: bool) -> Following {
         Following {
             patience: remote.patience(),
             remote,
@@ -39,8 +45,14 @@ impl Following {
             rows,
             cursor: Cursor::default(),
             stream: None,
-            cut: None,
+            attaching: None,
+            pause: None,
         }
+    }
+
+    /// Whether the coordinator was not there when it was looked last.
+    pub fn is_cut(&self) -> bool {
+        self.pause.is_some()
     }
 
     /// What is new of the run. May be dropped before it has come back, and loses nothing then.
@@ -59,10 +71,7 @@ impl Following {
                 }
                 Err(status) => {
                     self.stream = None;
-                    if !is_passing(&status) {
-                        return Err(AskError::Refused(status));
-                    }
-                    self.cut = Some(status.clone());
+                    self.pause = Some(self.patience.next(status.clone())?);
                     return Ok(Seen::Cut(status));
                 }
             };
@@ -76,18 +85,29 @@ impl Following {
     }
 
     async fn attach(&mut self) -> Result<(), AskError> {
-        if let Some(status) = self.cut.take() {
-            self.patience.again(status).await?;
-        }
-        let request = v1::WatchRequest {
-            run: self.run.clone(),
-            after: self.cursor.after(),
-            rows: self.rows,
-            project: self.project.clone(),
-        };
-        match self.remote.client().watch(request).await {
-            Ok(stream) => self.stream = Some(stream.into_inner()),
-            Err(status) => self.patience.again(status).await?,
+        let attaching = self.attaching.get_or_insert_with(|| {
+            let request = v1::WatchRequest {
+                run: self.run.clone(),
+                after: self.cursor.after(),
+                rows: self.rows,
+                project: self.project.clone(),
+            };
+            let (mut client, pause) = (self.remote.client(), self.pause);
+            Box::pin(async move {
+                if let Some(at) = pause {
+                    tokio::time::sleep_until(at).await;
+                }
+                Ok(client.watch(request).await?.into_inner())
+            })
+        });
+        let attached = attaching.await;
+        self.attaching = None;
+        match attached {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.pause = None;
+            }
+            Err(status) => self.pause = Some(self.patience.next(status)?),
         }
         Ok(())
     }
@@ -121,5 +141,29 @@ impl Cursor {
         }
         self.seen += 1;
         self.seen > self.again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_is_cut_again_and_again_sees_each_event_once() {
+        // Row 1 shows one thing, row 2 three.
+        let events = [1, 2, 2, 2, 3];
+        let mut cursor = Cursor::default();
+        let mut seen = Vec::new();
+        for cut in [2, 0, 0, 2, 1, 0, 5] {
+            let after = cursor.after();
+            let rest = events.iter().filter(|sequence| **sequence > after);
+            for sequence in rest.take(cut) {
+                if cursor.is_new(*sequence) {
+                    seen.push(*sequence);
+                }
+            }
+        }
+        assert_eq!(seen, events);
+        assert!(cursor.is_new(0), "what comes of no row is always new");
     }
 }
