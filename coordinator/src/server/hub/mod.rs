@@ -357,12 +357,13 @@ impl Hub {
                 }
             }
             Notice::Appetite { run, slots } => {
-                let several = self.runs.len() > 1;
-                if let Some(live) = self.runs.get_mut(&run) {
-                    live.claim.appetite = slots;
-                    if several {
-                        self.look_soon();
-                    }
+                let Some(live) = self.runs.get_mut(&run) else {
+                    return;
+                };
+                let before = std::mem::replace(&mut live.claim.appetite, slots);
+                let seats = self.agents.values().flat_map(|agent| &agent.member.seats);
+                if sharing::is_worth_a_look(self.runs.len(), (before, slots), seats) {
+                    self.look_soon();
                 }
             }
             Notice::Cut { agent, reason } => {

@@ -93,6 +93,16 @@ impl Hub {
     }
 }
 
+/// Whether it is to be looked again who should have what, where what a run could use was the first of these and is now the second: what
+/// one leaves another may want, and one that is alone may want what nobody has.
+pub(super) fn is_worth_a_look<'a>(
+    runs: usize,
+    (before, now): (u32, u32),
+    mut seats: impl Iterator<Item = &'a Seat>,
+) -> bool {
+    runs > 1 || before < now && seats.any(|seat| *seat == Seat::Free)
+}
+
 /// A run has given a slot back. Which one it can do without it knows better than who asked: another one that was marked stays.
 pub(super) fn free(seats: &mut [Seat], slot: u32, run: u64) {
     let Some(seat) = seats
@@ -104,5 +114,22 @@ pub(super) fn free(seats: &mut [Seat], slot: u32, run: u64) {
     let asked = std::mem::replace(seat, Seat::Free) == Seat::Leaves(run);
     if !asked && let Some(marked) = seats.iter_mut().find(|seat| **seat == Seat::Leaves(run)) {
         *marked = Seat::Serves(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_alone_gets_what_it_could_not_use_before() {
+        let seats = [Seat::Serves(1), Seat::Free];
+        assert!(is_worth_a_look(1, (0, 1), seats.iter()));
+        assert!(!is_worth_a_look(1, (2, 1), seats.iter()), "it keeps it");
+        assert!(
+            !is_worth_a_look(1, (1, 2), seats[..1].iter()),
+            "none is free"
+        );
+        assert!(is_worth_a_look(2, (2, 1), seats.iter()));
     }
 }
