@@ -221,7 +221,12 @@ impl Agent {
                 message: format!("it did not answer within {} s", WELCOME.as_secs()),
             })?
             .map_err(|status| AgentError::of(&status))?;
-        let Some(In::Welcome(welcome)) = first.and_then(|message| message.body) else {
+        let Some(first) = first else {
+            return Err(AgentError::Cut {
+                message: "it ended the session before it began".to_owned(),
+            });
+        };
+        let Some(In::Welcome(welcome)) = first.body else {
             return Err(AgentError::Protocol {
                 what: "a session starts with a welcome",
             });
