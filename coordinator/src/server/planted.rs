@@ -12,20 +12,28 @@ pub enum Fault {
     MissedRows,
     /// Watchers see rows that are not durable yet.
     ShownBeforeDurable,
+    /// A second session of an agent does not end the first.
+    TwoSessions,
+    /// An agent that was given up goes on with leases that stand no more.
+    ResumedThoughLost,
 }
 
 /// All of them.
 #[cfg(feature = "planted")]
-pub const FAULTS: [Fault; 4] = [
+pub const FAULTS: [Fault; 6] = [
     Fault::AcknowledgedBeforeDurable,
     Fault::HeardEverything,
     Fault::MissedRows,
     Fault::ShownBeforeDurable,
+    Fault::TwoSessions,
+    Fault::ResumedThoughLost,
 ];
 
 #[cfg(feature = "planted")]
 mod thread {
     use super::Fault;
+    use crate::record::Record;
+    use crate::run::{AgentBack, Command};
     use std::cell::Cell;
 
     thread_local! {
@@ -40,14 +48,44 @@ mod thread {
     pub(in super::super) fn is_planted(fault: Fault) -> bool {
         PLANTED.get() == Some(fault)
     }
+
+    /// What an agent that was given up is told where its leases are granted all the same.
+    pub(in super::super) fn resumed(record: &Record, back: &AgentBack) -> Option<Command> {
+        let agent = (back.opening as u32).wrapping_sub(1);
+        let on_record = record.agents.get(agent as usize);
+        let on_record = on_record.filter(|on_record| {
+            on_record.incarnation == back.incarnation && on_record.gone.is_some()
+        });
+        let on_record = on_record.filter(|_| is_planted(Fault::ResumedThoughLost))?;
+        let held = |slot: u32| {
+            let leases = (1u64..).zip(&record.leases).filter(|(_, lease)| {
+                let shard = &record.shards[lease.shard as usize];
+                shard.agent == agent && shard.slot == slot
+            });
+            let ids = leases.map(|(number, lease)| u64::from(lease.term) << 32 | number);
+            (slot, ids.collect())
+        };
+        Some(Command::Resume {
+            sequence: on_record.sequence,
+            slots: back.slots.iter().copied().map(held).collect(),
+        })
+    }
 }
 
 #[cfg(feature = "planted")]
-pub(super) use thread::is_planted;
-#[cfg(feature = "planted")]
 pub use thread::plant;
+#[cfg(feature = "planted")]
+pub(super) use thread::{is_planted, resumed};
 
 #[cfg(not(feature = "planted"))]
 pub(super) const fn is_planted(_: Fault) -> bool {
     false
+}
+
+#[cfg(not(feature = "planted"))]
+pub(super) const fn resumed(
+    _: &crate::record::Record,
+    _: &crate::run::AgentBack,
+) -> Option<crate::run::Command> {
+    None
 }

@@ -10,7 +10,7 @@ use super::ended::ended;
 use super::error_chain;
 use super::hub::Notice;
 use super::metrics;
-use super::planted::{Fault, is_planted};
+use super::planted::{Fault, is_planted, resumed};
 use super::submission::{history_queries, load_history};
 use crate::rehearsal::{Explained, explain, is_worth_explaining};
 use crate::report::{self, ReportError};
@@ -234,6 +234,11 @@ impl RunTask {
             }
             RunMessage::Back { back, outbox } => {
                 self.outboxes.insert(back.agent, outbox);
+                if let Some(resume) = resumed(self.run.record(), &back) {
+                    let message = wire::command(resume, &self.seat.opening);
+                    self.send(back.agent, message);
+                    return;
+                }
                 let effects = self.run.step(self.now(), Event::AgentBack(back));
                 self.perform(effects);
             }

@@ -1,7 +1,8 @@
 //! What must hold when a world has come to its end: of the ledgers in the store, of what clients were told, and of how agents left.
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Who};
 use crate::stage::Floor;
+use crate::still;
 use crate::suite::{Behaviour, Play, Unit};
 use crate::world::{AgentEnd, Log, Plan, Shared};
 use evenkeel_agent::Left;
@@ -13,7 +14,10 @@ use l::lease_ended::Reason;
 use prost::Message;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// Within this long, and what messages take, an agent and its processes do what they are told.
+const HEARD: Duration = Duration::from_millis(300);
 /// How often a case or a unit may be at work when what it runs on is lost.
 const CAP: usize = 3;
 
@@ -28,6 +32,7 @@ pub fn check(plan: &Plan, floor: &Floor, seen: &Shared, place: &Path) {
         check_client(number, play, batches, &record, &seen);
         check_run(number, plan, play, &record, &seen);
         check_starts(play, &record, floor);
+        check_standing(plan, play, &record, floor, &seen);
     }
     assert!(seen.failed.is_empty(), "{:?}", seen.failed);
     check_agents(plan, &seen);
@@ -351,6 +356,57 @@ fn check_starts(play: &Play, record: &Record, floor: &Floor) {
             );
         }
     }
+}
+
+/// Who came back has been told which of its leases stand: nothing is begun under one that had ended before that.
+fn check_standing(plan: &Plan, play: &Play, record: &Record, floor: &Floor, seen: &Log) {
+    if plan
+        .faults
+        .iter()
+        .any(|(_, fault)| matches!(fault, Fault::Jump(_)))
+    {
+        // When something was on the run's clock is not known.
+        return;
+    }
+    let opened = still::elapsed_at(record.opened.opened_unix_us);
+    for start in floor.starts.iter().filter(|start| start.run == play.run) {
+        let number = start.machine.strip_prefix("agent");
+        let number: usize = number.and_then(|own| own.parse().ok()).expect("an agent's");
+        let before = seen.welcomed.iter().rev();
+        let mut before = before.filter(|(agent, at)| *agent == number && *at < start.at);
+        let Some((_, welcomed)) = before.next() else {
+            continue;
+        };
+        let told = *welcomed + 3 * plan.latency.1 + HEARD;
+        let ended = record.lease(start.lease).and_then(|lease| lease.ended);
+        let Some(ended) = ended.map(|ended| opened + Duration::from_micros(ended.at.0)) else {
+            continue;
+        };
+        let stale = ended + HEARD < *welcomed && told < start.at;
+        assert!(
+            !stale || !is_calm(plan, number, *welcomed - HEARD.min(*welcomed), told),
+            "{} began on {} at {:?} under a lease that had ended at {ended:?}, and it came back at {welcomed:?}",
+            start.id,
+            start.machine,
+            start.at
+        );
+    }
+}
+
+/// Whether nothing happened between an agent and the coordinator.
+fn is_calm(plan: &Plan, agent: usize, from: Duration, until: Duration) -> bool {
+    !plan.faults.iter().any(|(at, fault)| {
+        let lasts = match fault {
+            Fault::Part(Who::Agent(own), _, lasts) | Fault::Hold(Who::Agent(own), lasts)
+                if *own == agent =>
+            {
+                *lasts
+            }
+            Fault::Restart(_) | Fault::TakeOver => Duration::ZERO,
+            _ => return false,
+        };
+        *at <= until && from <= *at + lasts
+    })
 }
 
 /// Agents leave as they should: who is for one run only worked if that was there to be served, and nobody is refused.

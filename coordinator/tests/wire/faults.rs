@@ -58,6 +58,15 @@ pub fn draw(
     faults
 }
 
+/// An agent is cut off for longer than it is waited for.
+pub fn lose_one(random: &mut Rng, faults: &mut Vec<(Duration, Fault)>, agents: usize) {
+    let at = Duration::from_millis(random.u64(2_000..6_000));
+    let pause = Duration::from_millis(random.u64(5_500..9_000));
+    let who = Who::Agent(random.usize(0..agents));
+    faults.push((at, Fault::Part(who, Way::Both, pause)));
+    faults.sort_by_key(|(at, _)| *at);
+}
+
 fn one(random: &mut Rng, sort: u32, agents: usize, runs: usize) -> Fault {
     let pause = Duration::from_millis(match random.u32(0..3) {
         0 => random.u64(0..300),

@@ -1,7 +1,7 @@
 //! The real server and the real agent over a simulated network: gRPC over turmoil's TCP, SQLite on the disk, the hub,
-//! the run's tasks, the agent's session and its slots, a client that attaches again ([`client`]). Played is only what a slot starts, a process that
+//! the run's tasks, the agent's session and its slots, the client that attaches again. Played is only what a slot starts, a process that
 //! speaks the runner protocol ([`stage`]). A seed draws what there is to run, who runs it, and what goes wrong ([`suite`], [`faults`]);
-//! [`world`] plays it on virtual time, [`check`] says what must hold.
+//! [`world`] plays it on virtual time, [`check`] says what must hold. Worlds about one moment are written down ([`scenes`]).
 //!
 //! Agent and coordinator meet here and nowhere else: neither crate knows the other, and that holds for what is built of them. A test of
 //! what they say to each other needs both.
@@ -13,13 +13,14 @@
 //! EVENKEEL_SEEDS says how many to play.
 
 mod check;
-mod client;
 mod faults;
 mod net;
 mod planted;
+mod scenes;
 mod stage;
 mod still;
 mod suite;
+mod twin;
 mod world;
 
 use planted::Fault;
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const SEEDS: u64 = 200;
 /// A planted fault must be seen within so many seeds.
 const ATTEMPTS: u64 = 60;
-/// What the process that plays a seed is told: the seed, and the number of a planted fault or nothing.
+/// What the process that plays a world is told: the seed or the scene, and the number of a planted fault or nothing.
 const PLAYED: &str = "EVENKEEL_WIRE";
 /// Around the trace that it prints, in what the test harness prints.
 const MARK: &str = "~~~";
@@ -50,19 +51,19 @@ fn on_all_cores(work: impl Fn() + Sync) {
     });
 }
 
-/// How a seed came out: its trace, or what is wrong with it.
-fn play(seed: u64, fault: Option<usize>, talk: bool) -> Result<String, String> {
+/// How a seed or a scene came out: its trace, or what is wrong with it.
+fn play(world: &str, fault: Option<usize>, talk: bool) -> Result<String, String> {
     let binary = std::env::current_exe().expect("a test knows its binary");
     let fault = fault.map_or(String::new(), |fault| fault.to_string());
     let mut command = Command::new(binary);
     command
         .args([
             "--exact",
-            "a_seed_by_itself",
+            "a_world_by_itself",
             "--nocapture",
             "--test-threads=1",
         ])
-        .env(PLAYED, format!("{seed},{fault},{}", u8::from(talk)))
+        .env(PLAYED, format!("{world};{fault};{}", u8::from(talk)))
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null());
     if talk {
@@ -84,18 +85,21 @@ fn play(seed: u64, fault: Option<usize>, talk: bool) -> Result<String, String> {
 
 /// Played by the process that is started for it; nothing otherwise.
 #[test]
-fn a_seed_by_itself() {
+fn a_world_by_itself() {
     let Ok(played) = std::env::var(PLAYED) else {
         return;
     };
-    let words: Vec<&str> = played.split(',').collect();
+    let words: Vec<&str> = played.split(';').collect();
     let fault = words[1]
         .parse::<usize>()
         .ok()
         .map(|fault| planted::FAULTS[fault]);
-    let seed = words[0].parse().expect("a seed");
     let talk = words[2] == "1";
-    let trace = world::play(seed, fault, talk);
+    let scene = scenes::SCENES.iter().find(|scene| scene.name == words[0]);
+    let trace = match scene {
+        Some(scene) => world::play_scene(scene, talk),
+        None => world::play(words[0].parse().expect("a seed"), fault, talk),
+    };
     if !talk {
         println!("{MARK}{trace}{MARK}");
     }
@@ -104,7 +108,8 @@ fn a_seed_by_itself() {
 #[test]
 fn whatever_goes_wrong_no_test_is_lost_and_nothing_is_green_that_is_not() {
     if let Some(seed) = number("EVENKEEL_SEED") {
-        play(seed, None, true).unwrap_or_else(|why| panic!("seed {seed} fails: {why}"));
+        play(&seed.to_string(), None, true)
+            .unwrap_or_else(|why| panic!("seed {seed} fails: {why}"));
         return;
     }
     let seeds = number("EVENKEEL_SEEDS").unwrap_or(SEEDS);
@@ -117,7 +122,7 @@ fn whatever_goes_wrong_no_test_is_lost_and_nothing_is_green_that_is_not() {
             if seed >= first + seeds {
                 return;
             }
-            if let Err(why) = play(seed, None, false) {
+            if let Err(why) = play(&seed.to_string(), None, false) {
                 eprintln!("seed {seed}: {why}");
                 failed.lock().expect("nobody panics with it").push(seed);
             }
@@ -142,8 +147,8 @@ fn the_same_seed_plays_the_same() {
             if seed >= 4 {
                 return;
             }
-            let (once, again) = (play(seed, None, false), play(seed, None, false));
-            assert_eq!(once, again, "seed {seed}");
+            let again = || play(&seed.to_string(), None, false);
+            assert_eq!(again(), again(), "seed {seed}");
         }
     });
 }
@@ -158,8 +163,10 @@ fn every_planted_fault_is_seen() {
             let Some(&fault) = planted::FAULTS.get(number) else {
                 return;
             };
-            let caught = (0..ATTEMPTS)
-                .find_map(|seed| play(seed, Some(number), false).err().map(|why| (seed, why)));
+            let caught = (0..ATTEMPTS).find_map(|seed| {
+                let played = play(&seed.to_string(), Some(number), false);
+                played.err().map(|why| (seed, why))
+            });
             let mut seen = seen.lock().expect("nobody panics with it");
             seen.push((fault, caught));
         }

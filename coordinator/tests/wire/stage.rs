@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -19,8 +20,18 @@ pub struct Floor {
     pub downed: Vec<String>,
     /// Cases whose process has been killed from outside.
     pub killed: HashSet<(String, String)>,
-    /// How often each case was started, and ended.
+    /// How often each case was started.
     pub started: HashMap<(String, String), u32>,
+    pub starts: Vec<Start>,
+}
+
+/// A case that was started.
+pub struct Start {
+    pub at: Duration,
+    pub machine: String,
+    pub run: String,
+    pub lease: u64,
+    pub id: String,
 }
 
 /// A machine on which processes are played.
@@ -311,6 +322,13 @@ impl Process {
         let once = {
             let mut floor = self.floor.lock().expect("nobody panics with it");
             *floor.started.entry(key.clone()).or_default() += 1;
+            floor.starts.push(Start {
+                at: turmoil::sim_elapsed().unwrap_or_default(),
+                machine: self.machine.clone(),
+                run: key.0.clone(),
+                lease,
+                id: key.1.clone(),
+            });
             behaviour == Behaviour::KilledOnce && floor.killed.insert(key)
         };
         sleep(duration).await;

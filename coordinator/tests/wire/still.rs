@@ -28,6 +28,11 @@ pub fn set(elapsed: Duration) {
     NOW.set(Some(1_000_000_000 + elapsed.as_nanos() as u64));
 }
 
+/// When it was so late on the wall clock, in microseconds since 1970, as long as that has not jumped.
+pub fn elapsed_at(unix_us: u64) -> Duration {
+    Duration::from_micros(unix_us.saturating_sub((BEGIN as u64 + 1) * 1_000_000))
+}
+
 /// The wall clock jumps.
 pub fn jump(seconds: i64) {
     SHIFT.set(SHIFT.get() + seconds * 1_000_000_000);

@@ -106,6 +106,19 @@ impl Play {
         }
     }
 
+    /// Units that take a while, as many as can be run when all is well again.
+    pub fn lengthen(&mut self, random: &mut Rng) {
+        self.units.truncate(3);
+        for unit in &mut self.units {
+            unit.cases.truncate(3);
+            let more = (0..random.usize(8..14)).map(|_| {
+                let duration = Duration::from_millis(random.u64(500..1_900));
+                (Behaviour::Pass, duration)
+            });
+            unit.cases.extend(more);
+        }
+    }
+
     pub fn suites(&self) -> Vec<Suite> {
         vec![Suite {
             name: "played".into(),

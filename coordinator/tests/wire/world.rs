@@ -1,14 +1,16 @@
 //! A world: machines, a network, a coordinator on a real store, agents and clients, and the time in which all of it is played.
 
 use crate::check;
-use crate::client::{AskError, Remote, Seen};
 use crate::faults::{self, Fault, Way, Who};
 use crate::net;
 use crate::planted;
+use crate::scenes::Scene;
 use crate::stage::{Floor, Machine};
 use crate::still;
 use crate::suite::{Behaviour, Play};
+use crate::twin;
 use evenkeel_agent::{Agent, AgentConfig, Alone, Left, News, RunName, stand};
+use evenkeel_coordinator::client::{AskError, Remote, Seen};
 use evenkeel_coordinator::server::{Coordinator, Settings};
 use evenkeel_coordinator::store::{self, Store, StoreAddress};
 use evenkeel_proto::v1;
@@ -26,6 +28,8 @@ use v1::watch_event::Body;
 const TROUBLE: Duration = Duration::from_secs(12);
 /// How long that may take.
 const CALM: Duration = Duration::from_secs(100);
+/// How long an agent waits for its run.
+const WAIT: Duration = Duration::from_secs(20);
 /// For how long agents and clients try.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -36,6 +40,8 @@ pub struct AgentPlan {
     pub comes: Duration,
     /// It is for this run only.
     pub only: Option<usize>,
+    /// For how long it waits for that one to be submitted.
+    pub wait: Duration,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -46,9 +52,13 @@ pub struct Plan {
     pub submitted: Vec<Duration>,
     pub agents: Vec<AgentPlan>,
     pub faults: Vec<(Duration, Fault)>,
-    latency: (Duration, Duration),
-    tick: Duration,
-    disk: u64,
+    /// When one comes that comes twice.
+    pub twin: Option<Duration>,
+    /// What a message takes, at least and at most.
+    pub latency: (Duration, Duration),
+    pub tick: Duration,
+    /// What a transaction waits at most, in milliseconds.
+    pub disk: u64,
 }
 
 impl Plan {
@@ -78,6 +88,7 @@ impl Plan {
                 }),
                 // The first serves everything, so that every run can come to its end.
                 only: (number > 0 && random.u32(0..3) == 0).then(|| random.usize(0..runs)),
+                wait: WAIT,
                 labels: (number == 0 || random.bool())
                     .then(label)
                     .into_iter()
@@ -88,8 +99,16 @@ impl Plan {
             .map(|_| Duration::from_millis(random.u64(0..3_000)))
             .collect();
         let least = random.u64(1..5);
+        let mut faults = faults::draw(random, count, runs, TROUBLE);
+        if random.u32(0..4) == 0 {
+            // Somebody is away for so long that it is given up, and comes back while it still has something to run.
+            plays[0].lengthen(random);
+            faults::lose_one(random, &mut faults, count);
+        }
+        let twin = random.u32(0..4) == 0;
         Plan {
-            faults: faults::draw(random, count, runs, TROUBLE),
+            faults,
+            twin: twin.then(|| Duration::from_millis(random.u64(0..14_000))),
             plays,
             submitted,
             agents,
@@ -122,6 +141,8 @@ pub struct Log {
     /// Each agent that ended: which, when, and how.
     pub left: Vec<(usize, Duration, AgentEnd)>,
     pub cancelled: Vec<usize>,
+    /// When each agent was taken in.
+    pub welcomed: Vec<(usize, Duration)>,
     pub trace: Vec<String>,
     pub talk: bool,
 }
@@ -141,8 +162,23 @@ pub fn say(seen: &Shared, line: impl FnOnce() -> String) {
 /// Plays the world of a seed to its end and checks what must hold. What comes back is the same for the same seed.
 pub fn play(seed: u64, planted: Option<planted::Fault>, talk: bool) -> String {
     still::begin(seed);
-    let mut random = Rng::with_seed(seed);
-    let plan = Plan::draw(&mut random);
+    let plan = Plan::draw(&mut Rng::with_seed(seed));
+    play_plan(plan, seed, planted, talk, |_| {})
+}
+
+/// The same of a scene.
+pub fn play_scene(scene: &Scene, talk: bool) -> String {
+    still::begin(0);
+    play_plan((scene.plan)(), 0, None, talk, scene.look)
+}
+
+fn play_plan(
+    plan: Plan,
+    seed: u64,
+    planted: Option<planted::Fault>,
+    talk: bool,
+    look: impl FnOnce(&Log),
+) -> String {
     let place = Place::create(seed);
     if talk {
         println!("{plan:#?}");
@@ -193,6 +229,7 @@ pub fn play(seed: u64, planted: Option<planted::Fault>, talk: bool) -> String {
         &world.place,
     );
     let seen = seen.lock().expect("it is over");
+    look(&seen);
     seen.trace.join("\n")
 }
 
@@ -257,6 +294,9 @@ impl World {
         }
         for number in 0..self.plan.plays.len() {
             self.add_client(number);
+        }
+        if let Some(comes) = self.plan.twin {
+            self.add_twin(comes);
         }
         let faults = std::mem::take(&mut self.plan.faults);
         let mut waiting = faults.iter();
@@ -460,7 +500,7 @@ impl World {
         let run = own.only.map(|run| RunName {
             project: String::new(),
             run: self.plan.plays[run].run.clone(),
-            wait: Duration::from_secs(20),
+            wait: own.wait,
         });
         let config = AgentConfig {
             name: agent(number),
@@ -493,7 +533,10 @@ impl World {
                     PATIENCE,
                     |news| match news {
                         News::Welcomed { name, .. } => {
-                            say(&telling, || format!("{name} is welcome"))
+                            say(&telling, || format!("{name} is welcome"));
+                            let at = turmoil::sim_elapsed().unwrap_or_default();
+                            let mut seen = telling.lock().expect("nobody panics with it");
+                            seen.welcomed.push((number, at));
                         }
                         News::Alone { why, busy } => {
                             say(&telling, || {
@@ -541,6 +584,21 @@ impl World {
                     say(&seen, || format!("client{number} fails: {error}"));
                     let mut seen = seen.lock().expect("nobody panics with it");
                     seen.failed.push(format!("client{number}: {error}"));
+                }
+                Ok(())
+            }
+        });
+    }
+
+    fn add_twin(&mut self, comes: Duration) {
+        let (seen, address) = (Arc::clone(&self.seen), Arc::clone(&self.address));
+        self.sim.host("twin", move || {
+            let (seen, address) = (Arc::clone(&seen), Arc::clone(&address));
+            async move {
+                tokio::time::sleep(comes).await;
+                let find = move || address.lock().expect("nobody panics with it").clone();
+                if let Err(error) = twin::come_twice(find, &seen).await {
+                    say(&seen, || format!("twin: {error}"));
                 }
                 Ok(())
             }

@@ -4,6 +4,7 @@ use super::{Agent, Arrival, Hub, HubMessage, Name, Seated, names};
 use crate::run::{AgentBack, AgentId, Event};
 use crate::server::doors::Outbox;
 use crate::server::metrics;
+use crate::server::planted::{Fault, is_planted};
 use crate::server::run_task::RunMessage;
 use crate::server::seats::{Member, Seat};
 use evenkeel_proto::v1;
@@ -67,7 +68,11 @@ impl Hub {
             due: None,
             runs: BTreeSet::new(),
         };
-        let before = self.agents.remove(&id);
+        let mut before = self.agents.remove(&id);
+        if is_planted(Fault::TwoSessions) {
+            let ends = before.as_mut().and_then(|before| before._ends.take());
+            std::mem::forget(ends);
+        }
         if let Some(before) = &before {
             agent.runs.clone_from(&before.runs);
         }
