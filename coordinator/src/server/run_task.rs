@@ -689,3 +689,99 @@ async fn sleep_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::super::submission::Submission;
+    use super::*;
+    use crate::run::{Fact, FactBody, ProcessStarted};
+    use evenkeel_proto::{ledger as l, suite::Suite};
+    use v1::coordinator_message::Body as Out;
+
+    fn fact(opening: u64, sequence: u64, body: FactBody) -> Event {
+        Event::Facts {
+            agent: AgentId(1),
+            opening,
+            first_sequence: sequence,
+            sent_at: Micros::ZERO,
+            facts: vec![Fact {
+                at: Micros::ZERO,
+                slot: 0,
+                body,
+            }],
+        }
+    }
+
+    /// What it could use changes while it is too early to say so once more, and then its only agent says nothing.
+    #[tokio::test]
+    async fn the_hub_hears_what_a_run_could_use_though_nothing_else_happens() {
+        let place = std::env::temp_dir().join(format!("ek-appetite-{}", std::process::id()));
+        let store = Store::open(&place).await.unwrap();
+        let request = v1::SubmitRequest {
+            suites: vec![Suite {
+                name: "unit".into(),
+                command: vec!["noop".into()],
+                ..Suite::default()
+            }],
+            ..v1::SubmitRequest::default()
+        };
+        let submission = Submission::check(request, &Settings::default(), None).unwrap();
+        let opened = submission.open(&store).await.unwrap();
+        let (notices, mut noticed) = mpsc::unbounded_channel();
+        let seat = RunSeat {
+            handle: opened.handle,
+            directory: store.run_directory(opened.handle),
+            store,
+            hub: HubDoor(notices),
+            opening: opened.opening.clone(),
+            keep_history: false,
+        };
+        let door = spawn(seat, opened);
+        let (outbox, mut told) = Outbox::new(2);
+        let joined = AgentJoined {
+            agent: AgentId(1),
+            name: "agent".into(),
+            incarnation: "incarnation".into(),
+            environment_class: String::new(),
+            slots: vec![0],
+            clock: Micros::ZERO,
+        };
+        door.tell(RunMessage::Agent { joined, outbox });
+        let mut opening = 0;
+        while let Some(Ok(message)) = told.recv().await {
+            match message.body {
+                Some(Out::OpenRun(open)) => {
+                    opening = open.opening;
+                    let started = FactBody::ProcessStarted(ProcessStarted::default());
+                    door.event(fact(opening, 1, started));
+                }
+                Some(Out::List(list)) => {
+                    let units = vec![l::Unit {
+                        name: "test_it".into(),
+                        ..l::Unit::default()
+                    }];
+                    let listed = FactBody::Listed {
+                        kind: 0,
+                        ask: list.ask,
+                        units,
+                        more: false,
+                    };
+                    door.event(fact(opening, 2, listed));
+                }
+                Some(Out::Lease(_)) => break,
+                _ => {}
+            }
+        }
+        let heard = async {
+            loop {
+                if let Some(Notice::Appetite { slots: 1, .. }) = noticed.recv().await {
+                    return;
+                }
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(5), heard).await;
+        std::fs::remove_dir_all(&place).unwrap();
+        assert!(heard.is_ok(), "it could use one slot, and nobody knows");
+    }
+}
