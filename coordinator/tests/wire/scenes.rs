@@ -92,15 +92,16 @@ fn agent(comes: Duration) -> AgentPlan {
     }
 }
 
-/// The first agent is lost while it lists. The other one has run all that is known of, and its last test waits to hear what comes
-/// next when it is asked for the listing in its turn.
+/// The first agent is lost while it lists. The others have run all that is known of, and their last tests wait to hear what comes
+/// next when one of them is asked for the listing in its turn.
 fn listing() -> Plan {
     let play = Play {
         lingers: true,
         listing: milliseconds(900),
         ..play(&[&[10], &[10], &[10], &[10], &[10], &[10]])
     };
-    let agents = vec![agent(Duration::ZERO), agent(milliseconds(100))];
+    let later = agent(milliseconds(100));
+    let agents = vec![agent(Duration::ZERO), later.clone(), later];
     let lost = Fault::Kill(0, milliseconds(8_000));
     Plan {
         faults: vec![(milliseconds(2_600), lost)],
