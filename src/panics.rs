@@ -4,6 +4,7 @@
 //! that never ends. A process that has ended is started again by its supervisor, and goes on with what is stored.
 
 use crate::exit::Exit;
+use evenkeel_coordinator::server::blamed;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::time::Duration;
@@ -23,8 +24,12 @@ pub fn end_the_process() {
         }
         text.push_str("hint: this process ends; started again, it goes on with what is stored\n");
         crate::lines::flush(LAST_WORDS);
+        let (blamed, what) = (blamed(), panic.to_string());
         let (said, all) = std::sync::mpsc::sync_channel(1);
         let says = std::thread::Builder::new().spawn(move || {
+            if let Some(blamed) = blamed {
+                blamed.note(&what).ok();
+            }
             std::io::stderr().write_all(text.as_bytes()).ok();
             said.send(()).ok();
         });

@@ -82,6 +82,20 @@ impl Schedule {
 }
 
 impl Record {
+    /// What is known and has no verdict: units that have not been declared, and cases, by number.
+    pub fn unsettled(&self) -> Vec<(u32, Option<u32>)> {
+        let mut unsettled = Vec::new();
+        for (unit, state) in (0..).zip(&self.units) {
+            if state.settled.is_none() && !state.declared {
+                unsettled.push((unit, None));
+            }
+            let cases = (0..).zip(&state.cases);
+            let open = cases.filter(|(_, case)| case.verdict().is_none());
+            unsettled.extend(open.map(|(case, _)| (unit, Some(case))));
+        }
+        unsettled
+    }
+
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for unit in &self.units {

@@ -30,19 +30,10 @@ impl Run {
             (None, Some(stopped)) => (Verdict::NotRun, stopped.reason.clone()),
             (None, None) => (Verdict::Lost, "no verdict came for it".to_owned()),
         };
-        let mut unsettled = Vec::new();
-        let said = !is_planted(Fault::Undecided);
-        for (unit, state) in self.record.units.iter().enumerate().filter(|_| said) {
-            if state.settled.is_none() && !state.declared {
-                unsettled.push((unit as u32, None));
-            }
-            let open = state
-                .cases
-                .iter()
-                .enumerate()
-                .filter(|(_, case)| case.verdict().is_none());
-            unsettled.extend(open.map(|(case, _)| (unit as u32, Some(case as u32))));
-        }
+        let unsettled = match is_planted(Fault::Undecided) {
+            true => Vec::new(),
+            false => self.record.unsettled(),
+        };
         let lost = self.names_of(&unsettled);
         for (unit, case) in unsettled {
             self.settle(unit, case, left, &why);

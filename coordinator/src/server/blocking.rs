@@ -1,6 +1,7 @@
 //! Work that blocks: it is done beside the runtime's threads, or in place where there is only one, as in simulations, so that nothing
 //! there depends on how long it takes.
 
+use super::panics;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinError;
 
@@ -14,7 +15,8 @@ pub(super) async fn beside<T: Send + 'static>(
     if is_alone() {
         return Ok(work());
     }
-    tokio::task::spawn_blocking(work).await
+    let run = panics::current();
+    tokio::task::spawn_blocking(move || panics::within(run, work)).await
 }
 
 /// The same for work that borrows what its task has: the others are moved away from this thread.

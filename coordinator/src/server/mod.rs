@@ -10,6 +10,7 @@ mod doors;
 mod ended;
 mod hub;
 pub mod metrics;
+mod panics;
 mod past;
 #[cfg(feature = "planted")]
 pub mod planted;
@@ -18,9 +19,11 @@ mod planted;
 mod run_task;
 mod seats;
 mod services;
+mod set_aside;
 mod submission;
 
 pub(crate) use ended::explanation;
+pub use panics::{Blamed, blamed};
 
 use crate::run::Script;
 use crate::store::{Store, StoreError};

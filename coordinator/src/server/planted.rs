@@ -38,6 +38,7 @@ mod thread {
 
     thread_local! {
         static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+        static POISONED: Cell<Option<&'static str>> = const { Cell::new(None) };
     }
 
     /// From now on servers of this thread have this fault, or none.
@@ -47,6 +48,17 @@ mod thread {
 
     pub(in super::super) fn is_planted(fault: Fault) -> bool {
         PLANTED.get() == Some(fault)
+    }
+
+    /// From now on this thread panics when it takes up the run of this id.
+    pub fn poison(run: &'static str) {
+        POISONED.set(Some(run));
+    }
+
+    pub(in super::super) fn panic_if_planted(run: &str) {
+        if POISONED.get() == Some(run) {
+            panic!("a defect was planted for this run");
+        }
     }
 
     /// What an agent that was given up is told where its leases are granted all the same.
@@ -73,14 +85,17 @@ mod thread {
 }
 
 #[cfg(feature = "planted")]
-pub use thread::plant;
+pub(super) use thread::{is_planted, panic_if_planted, resumed};
 #[cfg(feature = "planted")]
-pub(super) use thread::{is_planted, resumed};
+pub use thread::{plant, poison};
 
 #[cfg(not(feature = "planted"))]
 pub(super) const fn is_planted(_: Fault) -> bool {
     false
 }
+
+#[cfg(not(feature = "planted"))]
+pub(super) const fn panic_if_planted(_: &str) {}
 
 #[cfg(not(feature = "planted"))]
 pub(super) const fn resumed(

@@ -10,7 +10,8 @@ use super::ended::ended;
 use super::error_chain;
 use super::hub::Notice;
 use super::metrics;
-use super::planted::{Fault, is_planted, resumed};
+use super::panics;
+use super::planted::{Fault, is_planted, panic_if_planted, resumed};
 use super::submission::{history_queries, load_history};
 use crate::rehearsal::{Explained, explain, is_worth_explaining};
 use crate::report::{self, ReportError};
@@ -151,13 +152,16 @@ pub(super) fn spawn(seat: RunSeat, opened: Opened) -> RunDoor {
         shown: now,
         counted: (0, 0),
     };
-    tokio::spawn(async move {
+    let directory = task.seat.directory.clone();
+    let serving = async move {
         let mut inbox = inbox;
+        panic_if_planted(&task.run.record().opened.run);
         task.perform(opened.effects);
         let failed = task.serve(&mut inbox).await;
         task.dismiss(inbox.close(), failed.is_err());
         task.finish(failed.err()).await;
-    });
+    };
+    tokio::spawn(panics::for_run(directory, serving));
     door
 }
 

@@ -2,7 +2,9 @@
 
 use super::error_chain;
 use super::hub::{Name, failed, key};
+use super::panics;
 use super::run_task::{self, Opened};
+use super::set_aside::set_aside;
 use super::{Replay, Settings};
 use crate::record::Record;
 use crate::report;
@@ -110,7 +112,8 @@ impl Submission {
     }
 }
 
-/// Runs that an earlier coordinator left without a verdict, as they go on. One that cannot is left alone, and named.
+/// Runs that an earlier coordinator left without a verdict, as they go on. One that cannot is left alone, and named; one that ended several
+/// coordinators is closed.
 pub(super) async fn recover(
     store: &Store,
     settings: &Settings,
@@ -119,12 +122,47 @@ pub(super) async fn recover(
     let mut failed = Vec::new();
     for unfinished in store.unfinished().await? {
         let name = unfinished.row.key.run.clone();
-        match recover_one(store, settings, unfinished).await {
-            Ok(run) => opened.push(run),
-            Err(reason) => failed.push(format!("run {name} cannot be gone on with: {reason}")),
+        let directory = store.run_directory(unfinished.handle);
+        let panics = panics::noted(&directory);
+        if panics.len() < panics::MOST {
+            let recovering = recover_one(store, settings, unfinished);
+            match panics::for_run(directory, recovering).await {
+                Ok(run) => opened.push(run),
+                Err(reason) => failed.push(format!("run {name} cannot be gone on with: {reason}")),
+            }
+        } else if panics.len() == panics::MOST {
+            let closing = close_one(store, unfinished, &panics);
+            match panics::for_run(directory, closing).await {
+                Ok(reason) => failed.push(format!("run {name} is closed: {reason}")),
+                Err(reason) => failed.push(format!("run {name} cannot be closed: {reason}")),
+            }
+        } else {
+            let last = panics.last().map_or("", String::as_str);
+            failed.push(format!(
+                "run {name} is left alone, it cannot even be closed: {last}"
+            ));
         }
     }
     Ok((opened, failed))
+}
+
+async fn close_one(
+    store: &Store,
+    unfinished: Unfinished,
+    panics: &[String],
+) -> Result<String, String> {
+    let record = record_of(&unfinished.batches)?;
+    set_aside(store, unfinished.handle, record, panics).await
+}
+
+fn record_of(batches: &[l::Batch]) -> Result<Record, String> {
+    let mut record = Record::default();
+    for batch in batches {
+        record
+            .apply_batch(batch)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(record)
 }
 
 async fn recover_one(
@@ -132,12 +170,7 @@ async fn recover_one(
     settings: &Settings,
     unfinished: Unfinished,
 ) -> Result<Opened, String> {
-    let mut record = Record::default();
-    for batch in &unfinished.batches {
-        record
-            .apply_batch(batch)
-            .map_err(|error| error.to_string())?;
-    }
+    let record = record_of(&unfinished.batches)?;
     let stored = unfinished.batches.len() as u64;
     drop(unfinished.batches);
     let rules = run::Rules::new(&record.opened.suites).map_err(|error| error.to_string())?;
@@ -187,7 +220,7 @@ fn epoch_of(handle: RunHandle) -> u64 {
 }
 
 /// Where the run's clock stands now: it counts from its opening, and never goes back, whatever the machine's clock does.
-fn clock_of(record: &Record) -> Micros {
+pub(super) fn clock_of(record: &Record) -> Micros {
     let passed = unix_us().saturating_sub(record.opened.opened_unix_us);
     Micros(passed).max(record.latest)
 }
