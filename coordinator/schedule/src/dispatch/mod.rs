@@ -42,12 +42,18 @@ const EARLY: Micros = Micros::from_millis(200);
 /// What goes by around a unit besides it, in microseconds: one that is as short tells little of its slot.
 const UNMEASURED: f64 = 2000.0;
 /// What tells how fast a slot is should take no more than this part of what is left, or where there is no such
-const PROBE: u64 = 512;
+const PROBE: u64 = 400;
 /// no more than that. So many units are looked at for one that has run before.
 const LARGEST_PROBE: u64 = 16;
 const PROBES: usize = 8;
-/// While nothing is known of more than one slot in so many, the others run what tells more of them, too.
-const SHARE: usize = 10;
+/// Small units are what fills gaps at the end. Where there are fewer for each slot than this, they tell of slots only for what would not
+/// end in time by its high quantile;
+const MANY: usize = 30;
+/// where there are fewer than this, only if the largest ends later than all work could, by a part in so many.
+const FEW: usize = 4;
+const SLACK: u64 = 20;
+/// What is far from sure may end later than the target by this part of the run, where it takes as long as its order says.
+const SURPRISE: u64 = 20;
 
 /// The state of one run's dispatch. See the module's documentation.
 #[derive(Debug, Default)]
@@ -478,11 +484,21 @@ impl Dispatcher {
         let free = self.slots.free(slot, now);
         // What is put behind something waits as long again as it should, or it does not end in time.
         let most = state.gives_surely(target - free - (free - now));
+        let latest = most + Micros(self.target.span().0 / SURPRISE);
         let open = self.open_to(slot, kind);
         let urgent = |queue: &Queue, entry: Entry| self.queues.urgency(queue, entry);
+        // What has run before surprises little, whatever else puts it before others.
+        let sure = |entry: &Entry| {
+            let weight = self.queues.weight(entry.2.0);
+            entry.1 <= most && weight.is_some_and(|weight| weight.known)
+        };
+        let within = |queue: &Queue| {
+            let first = queue.first().filter(sure);
+            first.or_else(|| queue.first_within(most, latest))
+        };
         let fits = open
             .clone()
-            .filter_map(|(_, queue)| Some(urgent(queue, queue.first_within(most)?)));
+            .filter_map(|(_, queue)| Some(urgent(queue, within(queue)?)));
         let all = open.filter_map(|(_, queue)| Some(urgent(queue, queue.first()?)));
         (fits.max(), all.max())
     }
@@ -526,23 +542,28 @@ impl Dispatcher {
         open.max()
     }
 
-    /// A small known unit for a slot that has nothing: where nothing is known of its speed, and where it is not known of others
-    /// whether they are better for the largest unit, which does not end here in time.
+    /// A small known unit for a slot that has nothing and of whose speed too little is known, where the largest unit may not end here
+    /// in time.
     fn probe(&mut self, slot: u32, kind: u32, now: Micros) -> Option<u32> {
-        let state = self.slots.get(slot)?;
-        let unknown = state.speed.unknown;
-        if self.slots.count < 2 || self.queues.count < 4 * self.slots.count {
+        let (count, waiting) = (self.slots.count, self.queues.count);
+        if count < 2 || !self.slots.get(slot)?.speed.unknown {
             return None;
         }
-        let others = self.slots.unknown * SHARE > self.slots.count;
-        if !unknown && !others {
-            return None;
+        let left = self.target.get(&self.slots, &self.queues, now) - now;
+        if waiting < FEW * count {
+            let level = self.slots.level(now, self.queues.expected, true) - now;
+            if left <= level + Micros(level.0 / SLACK) {
+                return None;
+            }
         }
         let (fits, first) = self.fitting(slot, kind, now);
         if fits == first {
             return None;
         }
-        let left = self.target.get(&self.slots, &self.queues, now) - now;
+        let (_, largest) = first?;
+        if waiting < MANY * count && largest.1 <= self.slots.get(slot)?.gives_surely(left) {
+            return None;
+        }
         let most = Micros(left.0 / PROBE);
         let (_, queue) = self
             .open_to(slot, kind)

@@ -81,9 +81,9 @@ pub(super) struct Queues {
 }
 
 impl Queue {
-    /// The first that takes no longer than `most` by its high quantile.
-    pub fn first_within(&self, most: Micros) -> Option<Entry> {
-        let mut class = u16::MAX;
+    /// The first that takes no longer than `most` by its high quantile, and about no longer than `latest` by what orders it.
+    pub fn first_within(&self, most: Micros, latest: Micros) -> Option<Entry> {
+        let mut class = class(latest);
         loop {
             let entry = *self
                 .waiting

@@ -171,8 +171,6 @@ pub(super) struct Slots {
     pub idle: usize,
     /// Those that hold more than they have at work.
     pub laden: BTreeSet<u32>,
-    /// How many there are of whose speed nothing is known.
-    pub unknown: usize,
     /// Thousandths of the reference speed: of all, of those that hold something, and these times when they are free.
     pub speed: u64,
     busy_speed: u64,
@@ -233,7 +231,6 @@ impl Slots {
     fn note(&mut self, slot: u32, state: &Slot) {
         let speed = u64::from(state.speed.milli);
         self.speed += speed;
-        self.unknown += usize::from(state.speed.unknown && state.ready);
         match state.free {
             Some(free) => {
                 self.busy.insert((free, slot));
@@ -250,7 +247,6 @@ impl Slots {
     fn forget(&mut self, slot: u32, state: &Slot) {
         let speed = u64::from(state.speed.milli);
         self.speed -= speed;
-        self.unknown -= usize::from(state.speed.unknown && state.ready);
         match state.free {
             Some(free) => {
                 self.busy.remove(&(free, slot));

@@ -20,7 +20,7 @@ const FARTHEST: f64 = 2.5;
 /// The fastest and slowest there is, as logarithms.
 const MOST: f64 = 3.0;
 /// So many standard deviations are taken off where a speed decides whether something ends in time.
-const CAUTION: f64 = 1.0;
+const CAUTION: f64 = 2.0;
 
 /// A mean with what it is worth: the sum of precisions, and of values times precisions.
 #[derive(Clone, Copy, Debug, Default)]

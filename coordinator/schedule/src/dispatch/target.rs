@@ -39,6 +39,8 @@ struct Placement {
 #[derive(Debug, Default)]
 pub(super) struct Target {
     placements: BTreeMap<u32, Placement>,
+    /// The longest time that there ever was to a target.
+    span: Micros,
     /// Grows with whatever a placement depends on.
     changes: u64,
     /// The fluid finish, after how many changes it was worked out, and for how many more it holds.
@@ -78,7 +80,13 @@ impl Target {
         };
         let placed = self.placements.values().map(|placement| placement.end);
         let end = level.max(placed.max().unwrap_or_default()).max(now);
+        self.span = self.span.max(end - now);
         end + Micros((end - now).0 / MARGIN)
+    }
+
+    /// How long the run takes, about.
+    pub fn span(&self) -> Micros {
+        self.span
     }
 
     /// Whether a placement is to be made anew.
