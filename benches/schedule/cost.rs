@@ -6,6 +6,7 @@ use evenkeel_schedule::{Dispatcher, Micros, Needs, Weight};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts what is allocated.
@@ -34,7 +35,8 @@ const UNITS: usize = 500_000;
 const MICROS: f64 = 2.0;
 const BYTES: f64 = 200.0;
 
-/// Plays units to their end, with facts that arrive at once, and prints what that cost the dispatcher.
+/// Plays units to their end, with facts that arrive at once, then calls a second dispatcher as the first one was called, and prints what
+/// that cost: the dispatcher alone, without the machines that are played.
 pub fn print() {
     let setting = Setting {
         units: UNITS,
@@ -42,31 +44,113 @@ pub fn print() {
         ..rows::A
     };
     let instance = setting.instance(0);
+    let mut played = Recorded {
+        dispatcher: open(),
+        calls: Vec::new(),
+    };
+    put_up(&mut played.dispatcher, &instance);
+    play(&mut played, &instance);
+    let calls = played.calls;
+
     let before = HELD.load(Ordering::Relaxed);
-    let mut dispatcher = Dispatcher::new();
-    for slot in 0..SLOTS as u32 {
-        dispatcher.expect(slot, 0);
-        dispatcher.open(slot);
-    }
+    let mut dispatcher = open();
     let slots = HELD.load(Ordering::Relaxed);
-    for (unit, said) in (0..).zip(&instance.history) {
-        dispatcher.add(unit, weight(*said), &Needs::default());
-    }
+    put_up(&mut dispatcher, &instance);
     let bytes = (HELD.load(Ordering::Relaxed) - slots) as f64 / UNITS as f64;
     let per_slot = (slots - before) as f64 / SLOTS as f64;
     let begun = spent();
-    let decisions = play(&mut dispatcher, &instance);
+    let decisions = calls
+        .iter()
+        .filter(|call| call.make(&mut dispatcher))
+        .count();
     let micros = (spent() - begun) * 1e6 / decisions as f64;
+    assert_eq!(decisions, UNITS, "the same units are given out");
     let mark = |value: f64, most: f64| if value > most { '*' } else { ' ' };
     eprintln!("\nCost at {SLOTS} slots and {UNITS} units, in time of a processor");
     eprintln!(
-        "  a decision, with its facts and the model around it: {micros:.2}{} us, at most {MICROS}",
+        "  a decision, with its facts: {micros:.2}{} us, at most {MICROS}",
         mark(micros, MICROS)
     );
     eprintln!(
         "  a unit: {bytes:.0}{} bytes, at most {BYTES}; a slot: {per_slot:.0} bytes",
         mark(bytes, BYTES)
     );
+}
+
+fn open() -> Dispatcher {
+    let mut dispatcher = Dispatcher::new();
+    for slot in 0..SLOTS as u32 {
+        dispatcher.expect(slot, 0);
+        dispatcher.open(slot);
+    }
+    dispatcher
+}
+
+fn put_up(dispatcher: &mut Dispatcher, instance: &Instance) {
+    for (unit, said) in (0..).zip(&instance.history) {
+        dispatcher.add(unit, weight(*said), &Needs::default());
+    }
+}
+
+/// What a dispatcher was asked or told.
+#[derive(Clone, Copy)]
+enum Call {
+    Next(u32, Micros),
+    Begun(u32, u32, Micros),
+    Finished(u32, u32, Micros),
+    Wake(Micros),
+    Due(Micros),
+}
+
+impl Call {
+    /// Whether a unit was given out.
+    fn make(self, dispatcher: &mut Dispatcher) -> bool {
+        match self {
+            Call::Next(slot, now) => return dispatcher.next(slot, now).is_some(),
+            Call::Begun(slot, unit, now) => dispatcher.begun(slot, unit, now),
+            Call::Finished(slot, unit, now) => dispatcher.finished(slot, unit, now),
+            Call::Wake(now) => {
+                black_box(dispatcher.wake_at(now));
+            }
+            Call::Due(now) => {
+                black_box(dispatcher.take_due(now));
+            }
+        }
+        false
+    }
+}
+
+/// A dispatcher, and how it was called.
+struct Recorded {
+    dispatcher: Dispatcher,
+    calls: Vec<Call>,
+}
+
+impl Recorded {
+    fn next(&mut self, slot: u32, now: u64) -> Option<u32> {
+        self.calls.push(Call::Next(slot, Micros(now)));
+        self.dispatcher.next(slot, Micros(now))
+    }
+
+    fn begun(&mut self, slot: u32, unit: u32, now: u64) {
+        self.calls.push(Call::Begun(slot, unit, Micros(now)));
+        self.dispatcher.begun(slot, unit, Micros(now));
+    }
+
+    fn finished(&mut self, slot: u32, unit: u32, now: u64) {
+        self.calls.push(Call::Finished(slot, unit, Micros(now)));
+        self.dispatcher.finished(slot, unit, Micros(now));
+    }
+
+    fn wake_at(&mut self, now: u64) -> Option<u64> {
+        self.calls.push(Call::Wake(Micros(now)));
+        self.dispatcher.wake_at(Micros(now)).map(|at| at.0)
+    }
+
+    fn take_due(&mut self, now: u64) -> Vec<u32> {
+        self.calls.push(Call::Due(Micros(now)));
+        self.dispatcher.take_due(Micros(now))
+    }
 }
 
 /// Seconds that this process has had of a processor.
@@ -92,29 +176,27 @@ fn weight(said: Option<u64>) -> Weight {
     }
 }
 
-/// How many units were given out.
-fn play(dispatcher: &mut Dispatcher, instance: &Instance) -> usize {
+fn play(dispatcher: &mut Recorded, instance: &Instance) {
     let mut ends = BinaryHeap::new();
     let mut held: Vec<Vec<u32>> = vec![Vec::new(); SLOTS];
     let mut looked: Vec<u32> = (0..SLOTS as u32).collect();
-    let (mut now, mut decisions) = (0, 0);
+    let mut now = 0;
     loop {
         for slot in std::mem::take(&mut looked) {
             let queue = &mut held[slot as usize];
             while queue.len() < 2 {
-                let Some(unit) = dispatcher.next(slot, Micros(now)) else {
+                let Some(unit) = dispatcher.next(slot, now) else {
                     break;
                 };
-                decisions += 1;
                 if queue.is_empty() {
-                    dispatcher.begun(slot, unit, Micros(now));
+                    dispatcher.begun(slot, unit, now);
                     ends.push(Reverse((end(instance, slot, unit, now), slot, unit)));
                 }
                 queue.push(unit);
             }
         }
         let next = ends.peek().map(|Reverse((end, ..))| *end);
-        let wake = dispatcher.wake_at(Micros(now)).map(|at| at.0);
+        let wake = dispatcher.wake_at(now);
         match (next, wake) {
             (None, None) => break,
             (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => {
@@ -124,9 +206,9 @@ fn play(dispatcher: &mut Dispatcher, instance: &Instance) -> usize {
                 now = at;
                 let queue = &mut held[slot as usize];
                 queue.retain(|other| *other != unit);
-                dispatcher.finished(slot, unit, Micros(now));
+                dispatcher.finished(slot, unit, now);
                 if let Some(&unit) = queue.first() {
-                    dispatcher.begun(slot, unit, Micros(now));
+                    dispatcher.begun(slot, unit, now);
                     ends.push(Reverse((end(instance, slot, unit, now), slot, unit)));
                 }
                 looked.push(slot);
@@ -134,10 +216,10 @@ fn play(dispatcher: &mut Dispatcher, instance: &Instance) -> usize {
             (_, Some(wake)) => now = wake,
             (Some(_), None) => {}
         }
-        looked.extend(dispatcher.take_due(Micros(now)));
+        looked.extend(dispatcher.take_due(now));
     }
-    assert!(!dispatcher.is_waiting(), "all units were given out");
-    decisions
+    let waits = dispatcher.dispatcher.is_waiting();
+    assert!(!waits, "all units were given out");
 }
 
 fn end(instance: &Instance, slot: u32, unit: u32, now: u64) -> u64 {

@@ -73,7 +73,8 @@ impl Target {
                 };
                 let level = level.max(chain);
                 // With thousands of slots a share of them may move before it is worked out again.
-                let holds = slots.count * slots.count / 160_000 + looked / 4;
+                let share = slots.count * slots.count / 160_000;
+                let holds = share + looked / 4 + looked * looked / 1_000;
                 self.level = Some((level, self.changes, holds as u64));
                 level
             }
