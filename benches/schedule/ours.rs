@@ -2,12 +2,15 @@
 
 use crate::estimates::Estimates;
 use crate::model::Instance;
+use crate::random::Random;
 use crate::world::{Fact, Order, Policy};
 use evenkeel_schedule::{Dispatcher, Micros, Needs};
 
 /// With no more slots than this, the run looks at all of them each time; with more, from time to time.
 const FEW: usize = 64;
 const LOOK: u64 = 50_000;
+/// What their random numbers are for.
+const SUSPECTS: u64 = 77;
 
 pub struct Ours {
     dispatcher: Dispatcher,
@@ -32,12 +35,39 @@ pub fn one_ahead(instance: &Instance) -> Box<dyn Policy> {
     Box::new(Ours::new(instance, 1))
 }
 
+/// One unit in twenty may well fail, whatever it takes: with them early where that costs nothing, and with them first.
+pub fn with_suspects(instance: &Instance) -> Box<dyn Policy> {
+    Box::new(Ours::suspecting(
+        instance,
+        evenkeel_schedule::Order::Balanced,
+    ))
+}
+
+pub fn suspects_first(instance: &Instance) -> Box<dyn Policy> {
+    Box::new(Ours::suspecting(
+        instance,
+        evenkeel_schedule::Order::FirstRed,
+    ))
+}
+
 /// As many as the dispatcher likes.
 pub fn freely(instance: &Instance) -> Box<dyn Policy> {
     Box::new(Ours::new(instance, usize::MAX))
 }
 
 impl Ours {
+    fn suspecting(instance: &Instance, order: evenkeel_schedule::Order) -> Ours {
+        let mut ours = Ours::new(instance, 1);
+        ours.dispatcher.set_order(order);
+        let mut draw = Random::of(instance.times.len() as u64, SUSPECTS);
+        for unit in 0..instance.times.len() as u32 {
+            if draw.below(20) == 0 {
+                ours.dispatcher.suspect(unit, 1);
+            }
+        }
+        ours
+    }
+
     fn new(instance: &Instance, ahead: usize) -> Ours {
         let mut dispatcher = Dispatcher::new();
         let slots = instance.speeds.len() as u32;

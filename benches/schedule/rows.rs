@@ -146,8 +146,10 @@ pub type Make = fn(&Instance) -> Box<dyn Policy>;
 
 pub const OURS: &str = "evenkeel";
 
-pub const POLICIES: [(&str, Make); 12] = [
+pub const POLICIES: [(&str, Make); 14] = [
     (OURS, ours::one_ahead),
+    ("evenkeel, a 20th suspects", ours::with_suspects),
+    ("evenkeel, those first", ours::suspects_first),
     ("random pull", peers::random_pull),
     ("FIFO in sevens (ABQ)", peers::sevens),
     ("LPT pull (Maelstrom)", peers::lpt_pull),

@@ -5,7 +5,7 @@
 
 use super::{Awaited, Command, History, Micros, Part, Phase, Run, SuiteHistory, UnitState, Work};
 use evenkeel_proto::ledger as l;
-use evenkeel_schedule::plan;
+use evenkeel_schedule::{Order, plan};
 use l::entry::Body;
 use std::collections::HashSet;
 
@@ -96,6 +96,11 @@ impl Run {
         history
             .suites
             .resize_with(self.suites.len(), SuiteHistory::default);
+        self.dispatcher.set_order(if self.record.opened.first_red {
+            Order::FirstRed
+        } else {
+            Order::Balanced
+        });
         self.history = Some(history);
     }
 

@@ -41,6 +41,18 @@ impl Run {
         self.history_of(unit.suite).suspicion(unit)
     }
 
+    /// Has what may well fail run early.
+    pub(super) fn suspect(&mut self, work: u32, unit: u32) {
+        // With one slot all that another order would do is to run tests otherwise than their framework does.
+        let kept = self.settings.closed_shop && self.shards.len() == 1;
+        if self.settings.script.is_some() || kept && !self.record.opened.first_red {
+            return;
+        }
+        if let Some(suspicion) = self.suspicion(unit) {
+            self.dispatcher.suspect(work, suspicion as u8 + 1);
+        }
+    }
+
     /// All of them, as they are recorded.
     pub(super) fn suspects(&self) -> Vec<l::Suspect> {
         let units = 0..self.record.units.len() as u32;

@@ -4,6 +4,8 @@
 //! then, or that no other slot would end earlier. Units are handed out ahead of need, so that a slot finds its next one waiting when
 //! it ends one; near the end only just before, since what is handed out can no longer move.
 //!
+//! What may well fail comes before that where the run ends no later by it (`suspects`).
+//!
 //! A unit may need a certain kind of process, which a slot that has another one has to start first; locks, which one slot
 //! holds at a time; or that nothing else runs. Units that need the same wait in one queue (`queues`). How fast slots are is learned
 //! from what ends on them (`speeds`); what units should take is the caller's to learn and to say.
@@ -18,10 +20,12 @@ pub mod planted;
 mod queues;
 mod slots;
 mod speeds;
+mod suspects;
 mod tail;
 mod target;
 
 pub use needs::{Needs, Weight};
+pub use suspects::Order;
 
 use crate::Micros;
 use planted::{Fault, is_planted};
@@ -61,6 +65,7 @@ pub struct Dispatcher {
     queues: Queues,
     slots: Slots,
     target: Target,
+    order: Order,
     /// Who holds a lock, by the lock's number.
     holders: BTreeMap<u32, u32>,
     /// The slot that runs what must run alone.
@@ -430,12 +435,9 @@ impl Dispatcher {
         if self.queues.count == 0 || busy && !self.wants_reserve(slot, now) {
             return None;
         }
-        let unit = if busy {
-            self.choose(slot, kind, now)
-        } else {
-            let probe = self.probe(slot, kind, now);
-            probe.or_else(|| self.choose(slot, kind, now))
-        };
+        let suspect = self.suspect_for(slot, kind, now);
+        let probe = suspect.or_else(|| (!busy).then(|| self.probe(slot, kind, now)).flatten());
+        let unit = probe.or_else(|| self.choose(slot, kind, now));
         let Some(unit) = unit else {
             if !busy {
                 self.deferring.insert(slot);
@@ -478,12 +480,9 @@ impl Dispatcher {
         now: Micros,
     ) -> (Option<(u16, Entry)>, Option<(u16, Entry)>) {
         let target = self.target.get(&self.slots, &self.queues, now);
-        let Some(state) = self.slots.get(slot) else {
+        let Some(most) = self.surely_within(slot, now, target) else {
             return (None, None);
         };
-        let free = self.slots.free(slot, now);
-        // What is put behind something waits as long again as it should, or it does not end in time.
-        let most = state.gives_surely(target - free - (free - now));
         let latest = most + Micros(self.target.span().0 / SURPRISE);
         let open = self.open_to(slot, kind);
         let urgent = |queue: &Queue, entry: Entry| self.queues.urgency(queue, entry);
@@ -501,6 +500,13 @@ impl Dispatcher {
             .filter_map(|(_, queue)| Some(urgent(queue, within(queue)?)));
         let all = open.filter_map(|(_, queue)| Some(urgent(queue, queue.first()?)));
         (fits.max(), all.max())
+    }
+
+    /// The work that surely ends on a slot by a time, behind what it has.
+    fn surely_within(&self, slot: u32, now: Micros, end: Micros) -> Option<Micros> {
+        let free = self.slots.free(slot, now);
+        // What is put behind something waits as long again as it should, or it does not end in time.
+        Some((self.slots.get(slot)?).gives_surely(end - free - (free - now)))
     }
 
     /// Whether a slot that can begin with the largest unit of all would end it about as early as whom it is left to: by no more

@@ -22,6 +22,10 @@ pub enum Fault {
     StillBusy,
     /// A slot that takes longer than it should is the faster one.
     SpeedsBackwards,
+    /// Nothing that may well fail comes early.
+    NoSuspects,
+    /// What may well fail comes early whatever that costs.
+    SuspectsAnyway,
 }
 
 #[cfg(feature = "planted")]

@@ -51,6 +51,8 @@ pub(super) struct Unit {
     pub waits: bool,
     /// A slot did not take it: it is left to no slot, whoever has nothing gets it.
     pub refused: bool,
+    /// How likely it is to fail, beside others: 0 where nothing says so.
+    pub suspicion: u8,
 }
 
 /// Units that need the same.
@@ -60,6 +62,8 @@ pub(super) struct Queue {
     pub waiting: BTreeSet<Entry>,
     /// Those of them that were refused.
     pub refused: BTreeSet<Entry>,
+    /// Those of them that may well fail, the most suspicious last.
+    pub suspects: BTreeSet<(u8, Entry)>,
     /// What they should take, and how much of that is not known from before.
     pub expected: Micros,
     pub guessed: Micros,
@@ -74,6 +78,8 @@ pub(super) struct Queues {
     filled: BTreeMap<u32, BTreeSet<u32>>,
     /// What all that waits for a lock should take.
     chains: BTreeMap<u32, Micros>,
+    /// What the suspects that wait should take, by how suspicious they are.
+    pub suspected: BTreeMap<u8, Micros>,
     pub count: usize,
     /// Those among them that can run beside others.
     pub sociable: usize,
@@ -151,6 +157,7 @@ impl Queues {
             queue: at,
             waits: true,
             refused: false,
+            suspicion: 0,
         });
         self.put(unit);
     }
@@ -160,6 +167,7 @@ impl Queues {
             weight,
             queue: at,
             refused,
+            suspicion,
             ..
         }) = self.unit(unit).copied()
         else {
@@ -169,6 +177,10 @@ impl Queues {
         queue.waiting.insert(entry(unit, &weight));
         if refused {
             queue.refused.insert(entry(unit, &weight));
+        }
+        if suspicion > 0 {
+            queue.suspects.insert((suspicion, entry(unit, &weight)));
+            *self.suspected.entry(suspicion).or_default() += weight.expected;
         }
         queue.expected += weight.expected;
         if !weight.known {
@@ -196,6 +208,13 @@ impl Queues {
         queue.waiting.remove(&entry(unit, &weight));
         if state.refused {
             queue.refused.remove(&entry(unit, &weight));
+        }
+        let suspicion = state.suspicion;
+        if suspicion > 0
+            && queue.suspects.remove(&(suspicion, entry(unit, &weight)))
+            && let Some(suspected) = self.suspected.get_mut(&suspicion)
+        {
+            *suspected = *suspected - weight.expected;
         }
         queue.expected = queue.expected - weight.expected;
         if !weight.known {
@@ -230,6 +249,32 @@ impl Queues {
         if waits {
             self.put(unit);
         }
+    }
+
+    /// How likely a unit is to fail, wherever it is.
+    pub fn suspect(&mut self, unit: u32, suspicion: u8) {
+        let waits = self.take(unit);
+        if let Some(Some(state)) = self.units.get_mut(unit as usize) {
+            state.suspicion = suspicion;
+            state.waits = waits;
+        }
+        if waits {
+            self.put(unit);
+        }
+    }
+
+    pub fn is_suspecting(&self) -> bool {
+        self.suspected
+            .values()
+            .any(|&suspected| suspected > Micros::ZERO)
+    }
+
+    /// What all that waits and is at least as suspicious should take.
+    pub fn as_suspicious(&self, suspicion: u8) -> Micros {
+        self.suspected
+            .range(suspicion..)
+            .map(|(_, &expected)| expected)
+            .sum()
     }
 
     /// Marks a unit that waits as one that a slot did not take.

@@ -3,13 +3,13 @@
 
 mod world;
 
-use evenkeel_schedule::Needs;
 use evenkeel_schedule::planted_dispatch::{Fault, plant};
+use evenkeel_schedule::{Needs, Order};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::{Happening, Script, Unit, play, times};
+use world::{Happening, Played, Script, Unit, play, times};
 
 fn unit() -> impl Strategy<Value = Unit> {
     let time = || prop_oneof![1u64..20_000, 20_000u64..2_000_000, 2_000_000u64..20_000_000];
@@ -19,22 +19,26 @@ fn unit() -> impl Strategy<Value = Unit> {
         prop_oneof![2 => Just(0u64), 1 => time()],
         any::<bool>(),
         needs,
+        prop_oneof![4 => Just(0u8), 1 => 1u8..5],
     )
-        .prop_map(|(expected, other, known, (kind, lock, exclusive))| Unit {
-            expected,
-            actual: if other == 0 { expected } else { other },
-            known,
-            needs: Needs {
-                kind,
-                locks: if lock < world::LOCKS {
-                    vec![lock].into()
-                } else {
-                    Vec::new().into()
+        .prop_map(
+            |(expected, other, known, (kind, lock, exclusive), suspicion)| Unit {
+                suspicion,
+                expected,
+                actual: if other == 0 { expected } else { other },
+                known,
+                needs: Needs {
+                    kind,
+                    locks: if lock < world::LOCKS {
+                        vec![lock].into()
+                    } else {
+                        Vec::new().into()
+                    },
+                    exclusive: exclusive == 0,
+                    apart: 0,
                 },
-                exclusive: exclusive == 0,
-                apart: 0,
             },
-        })
+        )
 }
 
 fn happening() -> impl Strategy<Value = (u64, Happening)> {
@@ -53,22 +57,29 @@ fn script() -> impl Strategy<Value = Script> {
         prop::collection::vec(unit(), 1..60),
         prop::collection::vec(300u32..2000, 2..6),
         prop::option::of(0u32..2),
-        any::<bool>(),
+        any::<(bool, bool)>(),
         prop::collection::vec(happening(), 0..12),
     )
-        .prop_map(|(mut units, slots, barred, mute, happenings)| {
-            if mute {
-                // Nobody starts a second process for what runs alone, and one that does not ask may have the first.
-                units.iter_mut().for_each(|unit| unit.needs.kind = 0);
-            }
-            Script {
-                units,
-                slots,
-                barred: barred.filter(|_| !mute),
-                mute,
-                happenings,
-            }
-        })
+        .prop_map(
+            |(mut units, slots, barred, (mute, first_red), happenings)| {
+                if mute {
+                    // Nobody starts a second process for what runs alone, and one that does not ask may have the first.
+                    units.iter_mut().for_each(|unit| unit.needs.kind = 0);
+                }
+                Script {
+                    units,
+                    slots,
+                    barred: barred.filter(|_| !mute),
+                    mute,
+                    order: if first_red {
+                        Order::FirstRed
+                    } else {
+                        Order::Balanced
+                    },
+                    happenings,
+                }
+            },
+        )
 }
 
 proptest! {
@@ -82,22 +93,91 @@ proptest! {
     }
 }
 
-/// The last end of known units, each with what it should take and what it takes.
-fn end_of(units: &[(u64, u64)], slots: &[u32]) -> u64 {
-    let unit = |&(expected, actual): &(u64, u64)| Unit {
+/// Known units, each with what it should take, what it takes, and how suspicious it is.
+fn script_of(units: &[(u64, u64, u8)], slots: &[u32], order: Order) -> Script {
+    let unit = |&(expected, actual, suspicion): &(u64, u64, u8)| Unit {
         expected,
         actual,
         known: true,
         needs: Needs::default(),
+        suspicion,
     };
-    let played = play(&Script {
+    Script {
         units: units.iter().map(unit).collect(),
         slots: slots.to_vec(),
         barred: None,
         mute: false,
+        order,
         happenings: Vec::new(),
-    });
+    }
+}
+
+/// The last end of known units, each with what it should take and what it takes.
+fn end_of(units: &[(u64, u64)], slots: &[u32]) -> u64 {
+    let plain: Vec<_> = units
+        .iter()
+        .map(|&(expected, actual)| (expected, actual, 0))
+        .collect();
+    last(&play(&script_of(&plain, slots, Order::Balanced)))
+}
+
+fn last(played: &Played) -> u64 {
     played.runs.last().map_or(0, |(.., end)| *end)
+}
+
+/// When each suspect ended, by the place of its end among all, and the last end of all.
+fn suspects(units: &[(u64, u64, u8)], slots: &[u32], order: Order) -> (Vec<usize>, u64) {
+    let played = play(&script_of(units, slots, order));
+    let places = (0..).zip(&played.runs);
+    let places = places.filter(|(_, (unit, ..))| units[*unit as usize].2 > 0);
+    (places.map(|(place, _)| place).collect(), last(&played))
+}
+
+/// Five of two hundred equal units are suspects, and there are short ones to even out the end: they are among the first, and the end
+/// is where it was.
+fn early_where_there_is_time() -> bool {
+    let mut units = vec![(100_000, 100_000, 0); 200];
+    units.extend([(5_000, 5_000, 0); 100]);
+    (0..5).for_each(|unit| units[199 - 7 * unit].2 = 1 + (unit % 4) as u8);
+    let (places, end) = suspects(&units, &[1000; 4], Order::Balanced);
+    let plain: Vec<_> = units
+        .iter()
+        .map(|&(expected, actual, _)| (expected, actual))
+        .collect();
+    places.iter().all(|place| *place < 16) && end <= end_of(&plain, &[1000; 4])
+}
+
+/// The long unit alone takes as long as the run: nothing comes before it but where suspects come first at any price.
+fn never_before_what_decides() -> bool {
+    let mut units = vec![(100_000, 100_000, 0); 64];
+    units.extend([(400_000, 400_000, 4); 4]);
+    units.push((8_000_000, 8_000_000, 0));
+    let (_, balanced) = suspects(&units, &[1000; 2], Order::Balanced);
+    units.iter_mut().for_each(|unit| unit.2 = 0);
+    let (_, plain) = suspects(&units, &[1000; 2], Order::Balanced);
+    balanced <= plain
+}
+
+#[test]
+fn suspects_come_early_where_the_run_ends_no_later() {
+    assert!(early_where_there_is_time());
+    assert!(never_before_what_decides());
+}
+
+#[test]
+fn suspects_come_first_where_that_is_asked_for_the_most_suspicious_before_others() {
+    let mut units = vec![(100_000, 100_000, 0); 40];
+    units.extend([
+        (50_000, 50_000, 1),
+        (60_000, 60_000, 3),
+        (70_000, 70_000, 2),
+    ]);
+    units.push((8_000_000, 8_000_000, 0));
+    let (places, _) = suspects(&units, &[1000], Order::FirstRed);
+    assert_eq!(places, [0, 1, 2]);
+    let played = play(&script_of(&units, &[1000], Order::FirstRed));
+    let first: Vec<u32> = played.runs.iter().take(3).map(|(unit, ..)| *unit).collect();
+    assert_eq!(first, [41, 42, 40]);
 }
 
 /// Many short units and a long one, on slots of which one is slow. Of 28 s of work 3.25 s are done each second; the long one alone takes
@@ -133,7 +213,7 @@ fn holds(script: &Script) -> bool {
     })
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 11] = [
     Fault::KeptWaiting,
     Fault::NotAgain,
     Fault::LockBlind,
@@ -143,6 +223,8 @@ const FAULTS: [Fault; 9] = [
     Fault::Faithful,
     Fault::StillBusy,
     Fault::SpeedsBackwards,
+    Fault::NoSuspects,
+    Fault::SuspectsAnyway,
 ];
 
 #[test]
@@ -158,7 +240,9 @@ fn every_planted_fault_is_seen() {
             (0..1500).map(|_| strategy.new_tree(&mut runner).expect("a script").current());
         let seen = scripts.any(|script| !holds(&script))
             || !catch_unwind(a_long_one).unwrap_or(false)
-            || !catch_unwind(a_surprise).unwrap_or(false);
+            || !catch_unwind(a_surprise).unwrap_or(false)
+            || !catch_unwind(early_where_there_is_time).unwrap_or(false)
+            || !catch_unwind(never_before_what_decides).unwrap_or(false);
         plant(None);
         if !seen {
             unseen.push(fault);

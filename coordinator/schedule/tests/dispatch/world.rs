@@ -1,6 +1,6 @@
 //! A small world for the dispatcher: slots that join, are lost, lose their process, do not ask or do not take; and what must hold.
 
-use evenkeel_schedule::{Dispatcher, Micros, Needs, Weight};
+use evenkeel_schedule::{Dispatcher, Micros, Needs, Order, Weight};
 use std::collections::BTreeMap;
 
 /// One unit of a script, times in microseconds.
@@ -10,6 +10,8 @@ pub struct Unit {
     pub actual: u64,
     pub known: bool,
     pub needs: Needs,
+    /// How likely it is to fail, 0 where nothing says so.
+    pub suspicion: u8,
 }
 
 /// What happens to a slot, or to a unit that waits, at some time.
@@ -38,6 +40,7 @@ pub struct Script {
     pub barred: Option<u32>,
     /// The first slot is there and never asks.
     pub mute: bool,
+    pub order: Order,
     pub happenings: Vec<(u64, Happening)>,
 }
 
@@ -90,6 +93,7 @@ pub fn play(script: &Script) -> Played {
         version: 0,
         played: Played::default(),
     };
+    world.dispatcher.set_order(script.order);
     for &speed in &script.slots {
         world.join(speed);
     }
@@ -132,6 +136,7 @@ impl World<'_> {
         self.states[unit as usize] = State::Waiting;
         let state = &self.script.units[unit as usize];
         self.dispatcher.add(unit, weight(state, 1), &state.needs);
+        self.dispatcher.suspect(unit, state.suspicion);
     }
 
     fn run(&mut self) {
