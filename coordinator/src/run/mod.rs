@@ -497,7 +497,7 @@ impl Run {
         let weight = self.weight(work);
         let unit = self.works[work as usize].unit as usize;
         self.dispatcher.add(work, weight, &self.units[unit].needs);
-        self.suspect(work, unit as u32);
+        self.hasten(work, unit as u32);
         self.open_more(unit as u32);
     }
 

@@ -42,7 +42,7 @@ impl Run {
     }
 
     /// Has what may well fail run early.
-    pub(super) fn suspect(&mut self, work: u32, unit: u32) {
+    pub(super) fn hasten(&mut self, work: u32, unit: u32) {
         // With one slot all that another order would do is to run tests otherwise than their framework does.
         let kept = self.settings.closed_shop && self.shards.len() == 1;
         if self.settings.script.is_some() || kept && !self.record.opened.first_red {

@@ -18,8 +18,9 @@ pub enum Order {
 /// Suspects come early as long as they are no more than one part in so many of all that waits, the most suspicious first: what is
 /// left when they have run has to even out the ends of slots.
 const FEW: u64 = 4;
-/// What this part of the time that is left is not felt at the end.
+/// What takes no more than this part of the time that is left is not felt at the end, and what takes no more than so long in any case.
 const GRAIN: u64 = 400;
+const SMALL: Micros = Micros::from_millis(50);
 /// Of the shortest units that wait, this one has to be as short, or the one for each slot where there are fewer slots.
 const GRAINS: usize = 64;
 /// Behind a suspect there must be time for so many like the longest that waits.
@@ -54,7 +55,7 @@ impl Dispatcher {
         }
         let level = self.level(now);
         let suspected = self.queues.as_suspicious(suspicion);
-        let grain = Micros((level - now).0 / GRAIN);
+        let grain = Micros((level - now).0 / GRAIN).max(SMALL);
         // Slots that are out of step come to the same end only by what is short.
         let felt = suspected.0 / self.slots.count.max(1) as u64 > grain.0;
         if suspected.0 > self.queues.expected.0 / FEW
