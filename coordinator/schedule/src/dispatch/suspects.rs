@@ -50,7 +50,7 @@ impl Dispatcher {
             .filter_map(|(_, queue)| queue.suspects.last().copied());
         let (suspicion, entry) = last.max()?;
         let unit = entry.2.0;
-        if self.order == Order::FirstRed {
+        if self.order == Order::FirstRed || is_planted(Fault::SuspectsAnyway) {
             return Some(unit);
         }
         let level = self.level(now);
@@ -68,7 +68,7 @@ impl Dispatcher {
         let longest = first.and_then(|(_, entry): (u16, Entry)| self.queues.weight(entry.2.0))?;
         let own = self.queues.weight(unit)?.high;
         let behind = Micros(longest.high.0.saturating_mul(BEHIND));
-        (is_planted(Fault::SuspectsAnyway) || own + behind <= most).then_some(unit)
+        (own + behind <= most).then_some(unit)
     }
 
     /// Whether there are as many units that take no longer than this as there are slots, suspects aside.

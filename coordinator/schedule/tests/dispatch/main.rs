@@ -188,6 +188,13 @@ fn a_long_one() -> bool {
     end_of(&units, &[250, 1000, 1000, 1000]) < 9_500_000
 }
 
+/// As many long units as there are slots: 36 s of work take 11.1 s, and 16 s where the slow slot has one of them.
+fn as_many_as_slots() -> bool {
+    let mut units = vec![(100_000, 100_000); 200];
+    units.extend([(4_000_000, 4_000_000); 4]);
+    end_of(&units, &[250, 1000, 1000, 1000]) < 12_500_000
+}
+
 /// One of forty equal units takes sixty times as long as it should, longer than all others: none of them is kept behind it.
 fn a_surprise() -> bool {
     let mut units = vec![(1_000_000, 1_000_000); 40];
@@ -203,6 +210,7 @@ fn what_turns_out_long_keeps_nothing_behind_it() {
 #[test]
 fn the_longest_unit_runs_on_a_fast_slot() {
     assert!(a_long_one());
+    assert!(as_many_as_slots());
 }
 
 /// What may be seen of a fault.
@@ -240,6 +248,7 @@ fn every_planted_fault_is_seen() {
             (0..1500).map(|_| strategy.new_tree(&mut runner).expect("a script").current());
         let seen = scripts.any(|script| !holds(&script))
             || !catch_unwind(a_long_one).unwrap_or(false)
+            || !catch_unwind(as_many_as_slots).unwrap_or(false)
             || !catch_unwind(a_surprise).unwrap_or(false)
             || !catch_unwind(early_where_there_is_time).unwrap_or(false)
             || !catch_unwind(never_before_what_decides).unwrap_or(false);
