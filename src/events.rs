@@ -148,7 +148,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
             "suite": suite_name(leased.unit),
             "shard": shard_name(leased.shard), "agent": agent_of(leased.shard),
             "expected_s": seconds(leased.expected_us.into()), "alone": leased.alone.is_some(),
-            "named": leased.named.len(),
+            "named": leased.named.len(), "copy_of": leased.copy.as_ref().map(|copy| copy.of),
         }),
         Body::Revoked(revoked) => json!({
             "event": "revoked", "lease": revoked.lease, "generation": revoked.generation, "from": revoked.from,
@@ -198,6 +198,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
                 l::lease_ended::Reason::Returned => "returned",
                 l::lease_ended::Reason::Broken => "broken",
                 l::lease_ended::Reason::Lost => "lost",
+                l::lease_ended::Reason::Cancelled => "cancelled",
                 l::lease_ended::Reason::Unspecified => "unknown",
             };
             let begun = lease.begun.map(|begun| seconds(begun.at.0));
@@ -248,6 +249,7 @@ fn describe(record: &Record, body: &Body) -> Vec<Value> {
         }),
         Body::Evidence(evidence) => json!({
             "event": "evidence", "lease": evidence.lease, "case": evidence.case, "reason": evidence.reason,
+            "differs": evidence.differs,
         }),
     };
     vec![event]

@@ -206,6 +206,7 @@ impl File<'_> {
             grace_us: micros(suite.grace.map(|limit| limit.0)),
             locks: self.locks(&suite.locks)?,
             exclusive: suite.exclusive,
+            copies: suite.copies,
             overrides: suite
                 .overrides
                 .iter()

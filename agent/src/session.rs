@@ -743,6 +743,12 @@ fn slot_command(body: In) -> Option<(u32, SlotCommand)> {
         In::Revoke(revoke) => (revoke.slot, SlotCommand::Revoke(revoke)),
         In::Idle(idle) => (idle.slot, SlotCommand::Idle { ends: idle.ends }),
         In::Recycle(recycle) => (recycle.slot, SlotCommand::Recycle),
+        In::Cancel(cancel) => (
+            cancel.slot,
+            SlotCommand::Cancel {
+                lease: cancel.lease,
+            },
+        ),
         In::Conclude(conclude) => (conclude.slot, SlotCommand::Conclude),
         In::Finish(finish) => (
             finish.slot,

@@ -129,6 +129,15 @@ impl Rules {
         self.suites.len() as u32
     }
 
+    /// Whether a test of a suite may run beside itself.
+    pub(crate) fn copies(&self, suite: u32) -> bool {
+        self.suites[suite as usize].suite.copies
+    }
+
+    pub(crate) fn any_copies(&self) -> bool {
+        self.suites.iter().any(|rules| rules.suite.copies)
+    }
+
     pub(crate) fn name(&self, suite: u32) -> &str {
         &self.suites[suite as usize].suite.name
     }

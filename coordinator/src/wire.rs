@@ -456,6 +456,7 @@ pub(crate) fn command(command: Command, opening: &Opening) -> v1::CoordinatorMes
                 .map(|(shard, carry)| v1::Carried { shard, carry })
                 .collect(),
         }),
+        Command::Cancel { slot, lease } => Out::Cancel(v1::Cancel { slot, lease }),
         Command::CloseSlot { slot, abort } => Out::CloseSlot(v1::CloseSlot { slot, abort }),
         Command::Resume { sequence, slots } => Out::Resume(v1::Resume {
             sequence,

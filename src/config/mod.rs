@@ -54,6 +54,9 @@ pub struct Suite {
     pub grace: Option<Limit>,
     #[serde(default)]
     pub exclusive: bool,
+    /// A test may run beside itself.
+    #[serde(default)]
+    pub copies: bool,
     #[serde(default)]
     pub locks: Vec<Spanned<String>>,
     #[serde(default, rename = "override")]

@@ -24,6 +24,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("collect", "collect = \"whole\""),
     ("isolate", "isolate = true"),
     ("exclusive", "exclusive = true"),
+    ("copies", "copies = true"),
     ("locks", "locks = [\"database\"]"),
     ("with", "with = { units = \"spec/**/*_spec.rb\" }"),
     (

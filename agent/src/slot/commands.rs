@@ -52,6 +52,7 @@ impl Slot {
                 }
             }
             SlotCommand::Revoke(revoke) => self.revoke(&revoke),
+            SlotCommand::Cancel { lease } => self.cancel(lease),
             SlotCommand::Close { abort } => {
                 self.closing = true;
                 let ready = self.live.as_ref().is_some_and(|live| live.hello);
@@ -130,6 +131,20 @@ impl Slot {
                 lease: held.0.lease,
             };
             self.fact(Body::Waiting(waiting), true);
+        }
+    }
+
+    /// What is queued is dropped. A process listens between its tests only, so one that has the lease is ended: the other half of what
+    /// ran twice has decided it, and nobody is to wait for this one.
+    fn cancel(&mut self, lease: u64) {
+        self.queue
+            .retain(|item| !matches!(item, Item::Lease(queued) if queued.lease == lease));
+        let mut held = self.live.iter().flat_map(|live| &live.leases);
+        if held.any(|held| held.0.lease == lease) {
+            self.kill(
+                Cause::Ended,
+                "ended by the agent: what it ran was decided elsewhere".to_owned(),
+            );
         }
     }
 

@@ -41,6 +41,10 @@ pub(crate) enum SlotCommand {
     },
     Lease(v1::Lease),
     Revoke(v1::Revoke),
+    /// The lease has ended, whatever is still done under it.
+    Cancel {
+        lease: u64,
+    },
     Idle {
         ends: u32,
     },

@@ -22,6 +22,16 @@ impl Outcome {
         matches!(self, Outcome::Failed | Outcome::Error | Outcome::Killed)
     }
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "failed",
+            Outcome::Error => "error",
+            Outcome::Skipped => "skipped",
+            Outcome::Killed => "killed",
+        }
+    }
+
     pub fn to_ledger(self) -> l::Outcome {
         match self {
             Outcome::Passed => l::Outcome::Passed,

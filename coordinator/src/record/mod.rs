@@ -5,11 +5,13 @@
 //! that refers to something unknown (a damaged or newer ledger) is an error, never a guess.
 
 mod case;
+mod copies;
 mod first_red;
 mod summary;
 mod suspects;
 
 pub use case::{Attempt, Case, CaseLabels, Outcome, TextRef, Verdict};
+pub use copies::{Copied, Copies, Differing};
 pub use first_red::FirstRed;
 pub use summary::{Longest, Schedule, ShardSummary, Totals};
 pub use suspects::Suspicion;
@@ -93,6 +95,8 @@ pub struct Lease {
     pub alone: Option<u32>,
     /// Just these cases of the unit, by number; empty where it has all that no other lease has.
     pub named: Box<[u32]>,
+    /// What it names was at work under another lease when it was given.
+    pub copied: Option<Box<Copied>>,
     pub expected: Micros,
     pub begun: Option<Begun>,
     /// For each declared index the number of the case in its unit.
@@ -155,6 +159,10 @@ pub struct Record {
     pub warnings: Vec<l::Warned>,
     pub closed: Option<l::Closed>,
     pub evidence: u64,
+    /// Results that differ from their cases' verdicts, of cases that ran twice.
+    pub differing: Vec<Differing>,
+    /// Of each live lease that has a live copy, that copy.
+    copies: BTreeMap<u64, u64>,
     /// When the last batch was written, on the run's clock.
     pub latest: Micros,
 }
@@ -381,7 +389,12 @@ impl Record {
             Body::Stopped(stopped) => self.stopped = Some(stopped.clone()),
             Body::Settled(settled) => self.apply_settled(settled)?,
             Body::Closed(closed) => self.closed = Some(closed.clone()),
-            Body::Evidence(_) => self.evidence += 1,
+            Body::Evidence(evidence) => {
+                self.evidence += 1;
+                if evidence.differs {
+                    self.apply_differing(evidence)?;
+                }
+            }
             // Whoever holds what can be read off the leases.
             Body::Locked(_) | Body::Unlocked(_) => {}
             Body::Returned(returned) => self.apply_returned(returned)?,
@@ -409,6 +422,10 @@ impl Record {
             });
         }
         self.unit_mut(leased.unit)?;
+        if let Some(copy) = &leased.copy {
+            self.lease_mut(copy.of)?;
+            self.copies.insert(copy.of, leased.lease);
+        }
         self.shard_mut(leased.shard)?.leases.push(leased.lease);
         self.leases.push(Lease {
             unit: leased.unit,
@@ -418,6 +435,7 @@ impl Record {
             term: self.term,
             alone: leased.alone,
             named: leased.named.as_slice().into(),
+            copied: leased.copy.as_ref().map(|copy| Box::new(Copied::of(copy))),
             expected: Micros(leased.expected_us.into()),
             begun: None,
             cases: Vec::new(),
@@ -433,17 +451,21 @@ impl Record {
         })?;
         let unit_number = lease.unit;
         let owner = case::owner(declared.lease);
+        // What a copy has is its original's for as long as that lives.
+        let original = self.original(lease).map_or(owner, case::owner);
         let unit = self.unit_mut(unit_number)?;
         unit.declared = true;
         let first_new = unit.cases.len() as u32;
         unit.cases.reserve(declared.cases.len());
         for known in &declared.known {
             let case = unit.cases.get_mut(*known as usize);
-            case.ok_or(ApplyError::Unknown {
+            let case = case.ok_or(ApplyError::Unknown {
                 what: "case",
                 number: (*known).into(),
-            })?
-            .owner = owner;
+            })?;
+            if case.owner != original {
+                case.owner = owner;
+            }
         }
         unit.cases.extend(
             declared
@@ -476,6 +498,9 @@ impl Record {
             }
         })?;
         let owner = case::owner(ended.lease);
+        let free = reason != l::lease_ended::Reason::Closed;
+        // What a lease leaves undecided is its copy's from now on.
+        let heir = self.end_pair(ended, free);
         let lease = self.lease_mut(ended.lease)?;
         lease.ended = Some(Ended {
             reason,
@@ -485,7 +510,7 @@ impl Record {
         });
         let unit = lease.unit as usize;
         // What the lease had not finished is free for another one.
-        if reason != l::lease_ended::Reason::Closed {
+        if free {
             for case in self.units[unit]
                 .cases
                 .iter_mut()
@@ -493,6 +518,7 @@ impl Record {
             {
                 case.owner = 0;
             }
+            self.inherit(heir, unit);
         }
         Ok(())
     }

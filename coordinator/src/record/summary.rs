@@ -150,9 +150,10 @@ impl Record {
         for (lease, _, ended) in spans {
             let (work, setup) = taken.entry(lease.unit).or_default();
             // What was lost with an agent ran elsewhere, and is work there.
-            *work += match ended.reason {
-                Reason::Lost => Micros::ZERO,
-                _ => lease.span() - ended.setup,
+            *work += if ran_elsewhere(lease) {
+                Micros::ZERO
+            } else {
+                lease.span() - ended.setup
             };
             *setup = ended.setup.max(*setup);
         }
@@ -212,22 +213,17 @@ impl Record {
         }
     }
 
-    /// Of units that were at work when their agent was lost what their cases took there that had a result by then.
+    /// Of units that were at work when their agent was lost, or at work twice, what their cases took there that had their result of it.
     fn kept_of_lost(&self) -> BTreeMap<u32, Micros> {
         let mut kept = BTreeMap::new();
-        let was_lost = |lease: &Lease| {
-            lease
-                .ended
-                .is_some_and(|ended| ended.reason == Reason::Lost)
-        };
-        if !self.leases.iter().any(was_lost) {
+        if !self.leases.iter().any(ran_elsewhere) {
             return kept;
         }
         for (number, unit) in (0..).zip(&self.units) {
             let attempts = unit.cases.iter().flat_map(|case| case.attempts());
             let decided = attempts.filter(|attempt| attempt.outcome != Outcome::Killed);
             for attempt in decided {
-                if self.lease_at(attempt.lease).is_some_and(was_lost) {
+                if self.lease_at(attempt.lease).is_some_and(ran_elsewhere) {
                     *kept.entry(number).or_default() += attempt.duration - attempt.setup;
                 }
             }
@@ -300,4 +296,10 @@ impl Record {
         let attempt = case.last_attempt()?;
         self.lease_at(attempt.lease).map(|lease| lease.shard)
     }
+}
+
+/// Whether what a lease was at work on, or some of it, got its result under another one.
+fn ran_elsewhere(lease: &Lease) -> bool {
+    let ended = lease.ended.map(|ended| ended.reason);
+    matches!(ended, Some(Reason::Lost | Reason::Cancelled)) || lease.copied.is_some()
 }

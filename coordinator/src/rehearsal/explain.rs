@@ -19,6 +19,8 @@ pub enum Cause {
     Chance,
     /// What may well fail came first, where that was asked for.
     Order,
+    /// What ran twice at the end: below zero, by what the run would have taken longer without it.
+    Copies,
     /// Agents that were lost, or slower than the others.
     Agents,
     /// Durations that were believed and wrong, or not known.
@@ -37,6 +39,7 @@ impl Cause {
         match self {
             Cause::Chance => "chance",
             Cause::Order => "order",
+            Cause::Copies => "copies",
             Cause::Agents => "agents",
             Cause::Estimates => "estimates",
             Cause::Setup => "setup",
@@ -157,14 +160,20 @@ fn lost(record: &Record, scene: &Scene) -> Result<Vec<Lost>, Stalled> {
     let causes = [
         Cause::Chance,
         Cause::Order,
+        Cause::Copies,
         Cause::Agents,
         Cause::Estimates,
         Cause::Setup,
         Cause::Waiting,
         Cause::LongUnit,
     ];
-    let ordered = |cause: &Cause| scene.first_red || *cause != Cause::Order;
-    let causes = causes.into_iter().filter(ordered);
+    let copies = allows_copies(scene);
+    let removed = |cause: &Cause| match cause {
+        Cause::Order => scene.first_red,
+        Cause::Copies => copies,
+        _ => true,
+    };
+    let causes = causes.into_iter().filter(removed);
     let before = [schedule.makespan].into_iter().chain(steps.iter().copied());
     let after = steps.iter().copied().chain([schedule.bound.makespan()]);
     let lost = causes.zip(before.zip(after));
@@ -192,6 +201,11 @@ fn removed(record: &Record, scene: &Scene) -> Vec<Scene> {
     if std::mem::take(&mut less.first_red) {
         scenes.push(less.clone());
     }
+    if allows_copies(&less) {
+        let suites = less.suites.iter_mut();
+        suites.for_each(|suite| suite.suite.copies = false);
+        scenes.push(less.clone());
+    }
     // As fast all together as they were, so that the work takes what it took.
     let even = Speed::constant(usual_speed(record, scene));
     for agent in &mut less.agents {
@@ -212,6 +226,10 @@ fn removed(record: &Record, scene: &Scene) -> Vec<Scene> {
     }
     scenes.push(less);
     scenes
+}
+
+fn allows_copies(scene: &Scene) -> bool {
+    scene.suites.iter().any(|suite| suite.suite.copies)
 }
 
 /// The speed, in thousandths, at which all the work would have taken what it took.
@@ -245,7 +263,7 @@ fn pay_once(unit: &mut Unit) {
 fn culprit(record: &Record, scene: &Scene, cause: Cause, longest: Option<u32>) -> Option<String> {
     let name = |unit: u32| record.units[unit as usize].name.to_string();
     match cause {
-        Cause::Chance | Cause::Order | Cause::Waiting => None,
+        Cause::Chance | Cause::Order | Cause::Copies | Cause::Waiting => None,
         Cause::LongUnit => longest.map(name),
         Cause::Agents => {
             let lost = scene.agents.iter().find(|agent| agent.loss.is_some());

@@ -406,6 +406,7 @@ impl<'a> Stage<'a> {
             | Command::Recycle { slot }
             | Command::Conclude { slot }
             | Command::Finish { slot, .. }
+            | Command::Cancel { slot, .. }
             | Command::CloseSlot { slot, .. } => {
                 // An agent that came back would be asked for signs; none does here.
                 let slots = self.scene.agents[agent as usize].slots.len();

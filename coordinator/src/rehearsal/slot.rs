@@ -4,7 +4,8 @@ use super::play::{Happening, Stage, Step};
 use super::scene;
 use crate::record::Outcome;
 use crate::run::{
-    CaseEnded, Command, EndCause, FactBody, LeaseCommand, ProcessEnded, ProcessStarted,
+    CaseEnded, Command, EndCause, FactBody, InFlight, LeaseCommand, ProcessEnded, ProcessStarted,
+    RunningCase,
 };
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;
@@ -225,6 +226,7 @@ impl Stage<'_> {
                 from,
                 ..
             } => self.revoke(slot, lease, generation, from),
+            Command::Cancel { lease, .. } => self.cancel(slot, lease),
             Command::CloseSlot { abort, .. } => self.close_slot(slot, abort),
             Command::Open { .. } | Command::Resume { .. } | Command::Close { .. } => {}
         }
@@ -639,6 +641,46 @@ impl Stage<'_> {
         self.say(slot, self.now, FactBody::ProcessEnded(ended), false);
         if !closing {
             self.start(slot);
+        }
+    }
+
+    /// What is queued is dropped. A process that has it at work is ended in the middle of it, and what waits behind it with it.
+    fn cancel(&mut self, slot: u32, lease: u64) {
+        let state = &mut self.slots[slot as usize];
+        state
+            .queue
+            .retain(|item| !matches!(item, Item::Lease(queued) if queued.lease == lease));
+        let running = state.running.take_if(|running| running.lease == lease);
+        let Some(running) = running else { return };
+        let at_work = running.declared && running.next < running.cases.len();
+        let case = at_work.then_some(RunningCase {
+            index: running.next as u32,
+            started: running.started,
+            ordinal: state.ordinal,
+        });
+        let ended = ProcessEnded {
+            kind: state.kind,
+            incarnation: state.incarnation,
+            cause: EndCause::Ended,
+            in_flight: Some(InFlight {
+                lease,
+                case,
+                loading: !running.declared,
+            }),
+            explanation: "ended by the agent: it was cancelled".to_owned(),
+            stderr_tail: String::new(),
+            farewell: None,
+        };
+        state.incarnation += 1;
+        state.process = Process::None;
+        (state.idle, state.in_bundle) = (false, false);
+        // Whatever it was to come to does not.
+        state.token += 1;
+        state.queue.clear();
+        let closing = state.closing;
+        self.say(slot, self.now, FactBody::ProcessEnded(ended), true);
+        if closing {
+            self.say_closed(slot);
         }
     }
 

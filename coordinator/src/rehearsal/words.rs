@@ -11,6 +11,7 @@ fn word(cause: Cause) -> &'static str {
     match cause {
         Cause::Chance => "what a replay does not show",
         Cause::Order => "suspects that came first",
+        Cause::Copies => "what ran twice",
         Cause::Agents => "agents that were lost or slow",
         Cause::Estimates => "wrong or missing estimates",
         Cause::Setup => "set-up that was repeated",

@@ -127,6 +127,8 @@ struct Schedule<'a> {
     order: &'static str,
     /// How many units might well have failed, by the reason.
     suspects: BTreeMap<&'static str, u32>,
+    /// What ran twice because it took too long where it was.
+    copies: Copies,
     explanation: String,
     /// What the makespan has above the bound, by causes; absent where nothing was replayed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -134,6 +136,18 @@ struct Schedule<'a> {
     /// What would shorten it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     next: Vec<Next<'a>>,
+}
+
+#[derive(Serialize)]
+struct Copies {
+    given: u32,
+    /// Ended first, or were left alone when the other one was lost.
+    won: u32,
+    stood: u32,
+    /// Slot time.
+    spent_s: f64,
+    /// Results that said something else than the one that counts.
+    differing: usize,
 }
 
 #[derive(Serialize)]
@@ -305,6 +319,7 @@ pub(super) fn write(
         not_run: totals.not_run,
         lost: totals.lost,
     };
+    let copies = record.copies();
     let explained = Schedule {
         slots: schedule.slots,
         makespan_s: schedule.makespan.as_secs_f64(),
@@ -326,6 +341,13 @@ pub(super) fn write(
             "balanced"
         },
         suspects: suspects(record),
+        copies: Copies {
+            given: copies.given,
+            won: copies.won,
+            stood: copies.stood,
+            spent_s: copies.spent.as_secs_f64(),
+            differing: record.differing.len(),
+        },
         explanation: crate::server::explanation(record, explained),
         lost: explained
             .into_iter()

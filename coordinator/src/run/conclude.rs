@@ -168,7 +168,11 @@ impl Run {
                 }));
             }
         }
-        if !awaited {
+        // What it was doing had been cancelled: how that ended is nobody's failure.
+        let flight = ended
+            .in_flight
+            .and_then(|flight| self.record.lease(flight.lease));
+        if !awaited || flight.is_some_and(crate::record::Lease::was_cancelled) {
             return;
         }
         match ended.cause {

@@ -384,6 +384,11 @@ pub enum Command {
         carried: Vec<(u32, String)>,
         more: bool,
     },
+    /// The lease has ended: what is queued is dropped, and a process that has it at work is ended.
+    Cancel {
+        slot: u32,
+        lease: u64,
+    },
     /// The slot is not the run's any more when it has ended what it holds.
     CloseSlot {
         slot: u32,

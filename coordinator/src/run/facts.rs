@@ -484,16 +484,29 @@ impl Run {
         ended: CaseEnded,
     ) {
         let stale = |run: &mut Run, reason: &str| {
+            let on_record = run.record.lease(ended.lease);
+            let number = on_record.and_then(|lease| lease.cases.get(ended.case as usize).copied());
+            let failed = ended.outcome.is_failure();
+            let differs = number.filter(|&number| run.differs(ended.lease, number, failed));
             run.append(Body::Evidence(l::Evidence {
                 lease: ended.lease,
                 generation: ended.generation,
                 case: ended.case,
                 outcome: ended.outcome.to_ledger() as i32,
                 reason: reason.to_owned(),
+                differs: differs.is_some(),
             }));
+            if let Some(number) = differs {
+                run.note_difference(ended.lease, number, ended.outcome.name());
+            }
         };
-        let on_record = self.record.lease(ended.lease).is_some();
-        let let_through = on_record && is_planted(Fault::StaleResult);
+        let on_record = self.record.lease(ended.lease);
+        let twice = on_record.is_some_and(|lease| {
+            let copied = lease.copied.is_some() || lease.was_cancelled();
+            copied || self.record.copy_of(ended.lease).is_some()
+        });
+        let both = twice && is_planted(Fault::BothCount);
+        let let_through = on_record.is_some() && is_planted(Fault::StaleResult) || both;
         if self.live_work(shard, ended.lease).is_none() && !let_through {
             return stale(self, "the lease was not live");
         }
@@ -505,8 +518,14 @@ impl Run {
             return stale(self, "the case was not declared");
         };
         let case = &self.record.units[lease.unit as usize].cases[number as usize];
-        let decided = case.verdict().is_some() && !is_planted(Fault::SecondVerdict);
-        if decided || !case.is_owned_by(ended.lease) && !let_through {
+        let decided = case.verdict().is_some() && !is_planted(Fault::SecondVerdict) && !both;
+        if decided || !self.record.may_decide(ended.lease, number) && !let_through {
+            if twice {
+                // It goes on to its next one all the same.
+                let unit = lease.unit;
+                self.note_case_ended(shard, unit, ended.case, at, ended.setup);
+                self.shards[shard as usize].long_case = None;
+            }
             return stale(self, "the case was somebody else's or had a verdict");
         }
         let text = ended.text.map(|text| *text).unwrap_or_default();
@@ -570,6 +589,7 @@ impl Run {
         };
         self.totals.add(Some(verdict));
         self.judge_machine(shard, verdict);
+        self.settle_pair(times.ended, lease);
         let case = &self.record.units[unit as usize].cases[number as usize];
         let number = self.record.units[unit as usize].suite;
         if verdict.is_failure() {

@@ -39,7 +39,8 @@ impl Spent {
             return;
         };
         let usual = |took: Micros| Micros(took.0.saturating_mul(speed) / USUAL_SPEED);
-        self.unclear |= ended.reason != Reason::Closed;
+        // So it is where some of it ran twice.
+        self.unclear |= ended.reason != Reason::Closed || lease.copied.is_some();
         self.work += usual(lease.span() - ended.setup);
         let setup = usual(ended.setup);
         self.setup = Some(self.setup.map_or(setup, |least| least.min(setup)));

@@ -6,6 +6,8 @@ use super::{
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 
+/// A slot that did not take what it was given is not given anything for so long.
+const REFUSED: Micros = Micros::from_millis(5);
 /// With no more slots than this, all are looked at each time.
 const FEW: u32 = 64;
 /// With more, all are looked at as often as this.
@@ -70,7 +72,8 @@ impl Run {
         whom: impl Fn(&Run, u32) -> bool,
     ) {
         for &shard in shards {
-            if !self.takes_leases(shard) || !whom(self, shard) {
+            let refuses = self.shards[shard as usize].refuses_until > now;
+            if refuses || !self.takes_leases(shard) || !whom(self, shard) {
                 continue;
             }
             let Some(kind) = self.dispatcher.kind_for(shard) else {
@@ -123,11 +126,23 @@ impl Run {
                 }
                 self.lease(now, shard, work, false);
             }
+            if !avoided.is_empty() {
+                // It would be offered the same again at once, and refuse it, for as long as nobody else comes for it.
+                self.shards[shard as usize].refuses_until = now + REFUSED;
+            }
             for work in avoided {
                 self.work_again(work);
                 self.dispatcher.refused(shard, work);
             }
         }
+    }
+
+    /// When a slot that refused something is asked again, if anything waits.
+    pub(super) fn asks_again_at(&self, now: Micros) -> Option<Micros> {
+        let shards = self.shards.iter().filter(|shard| !shard.gone);
+        let untils = shards.map(|shard| shard.refuses_until);
+        let next = untils.filter(|until| *until > now).min();
+        next.filter(|_| self.dispatcher.is_waiting())
     }
 
     /// Tells slots that nothing comes to them any more, so that they let go of what their tests share.
@@ -153,7 +168,8 @@ impl Run {
         let several_wait = self.waiters.is_empty() || self.serving() > 1;
         if running && several_wait && gets_more.iter().all(|more| *more) {
             for shard in self.waiters.clone() {
-                if untold(&self.shards[shard as usize]) && self.is_in_the_way(shard) {
+                let told = self.is_in_the_way(shard) || self.waits_in_pair(shard);
+                if untold(&self.shards[shard as usize]) && told {
                     self.tell_one_idle(shard);
                 }
             }
@@ -174,7 +190,8 @@ impl Run {
             } else {
                 gets_more.get(kind as usize).is_some_and(|more| *more)
             };
-            let lets_go = !running || self.is_in_the_way(shard) || !moving && !gets_more;
+            let now = self.is_in_the_way(shard) || self.waits_in_pair(shard);
+            let lets_go = !running || now || !moving && !gets_more;
             if untold(&self.shards[shard as usize]) && lets_go {
                 self.tell_one_idle(shard);
             }
@@ -259,8 +276,13 @@ impl Run {
     }
 
     /// `more`: the process is given another one together with it.
-    fn lease(&mut self, now: Micros, shard: u32, work: u32, more: bool) {
-        let Work { unit, part, .. } = self.works[work as usize].clone();
+    pub(super) fn lease(&mut self, now: Micros, shard: u32, work: u32, more: bool) {
+        let Work {
+            unit,
+            part,
+            copy_of,
+            ..
+        } = self.works[work as usize].clone();
         let lease = self.record.next_lease();
         let weight = self.weight(work);
         let expected = weight.expected;
@@ -287,6 +309,7 @@ impl Run {
             alone,
             expected_us: u32::try_from(expected.0).unwrap_or(u32::MAX),
             named: named.clone(),
+            copy: copy_of.map(|of| l::Copy { of, at_us: now.0 }),
         }));
         let on_record = &self.record.units[unit as usize];
         let key = |number: u32| on_record.cases[number as usize].key();
@@ -386,6 +409,7 @@ impl Run {
                 alone: None,
                 expected_us: 0,
                 named: Vec::new(),
+                copy: None,
             }));
             let (only, skip, ends) = (scripted.only, Vec::new(), self.shards[shard as usize].ends);
             let command = LeaseCommand {

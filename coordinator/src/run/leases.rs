@@ -20,7 +20,7 @@ impl Run {
             .map(|&(_, work)| work)
     }
 
-    fn end_lease(&mut self, shard: u32, lease: u64, reason: Reason, at: Micros) {
+    pub(super) fn end_lease(&mut self, shard: u32, lease: u64, reason: Reason, at: Micros) {
         self.end_lease_with(
             shard,
             l::LeaseEnded {
@@ -36,16 +36,24 @@ impl Run {
         let lease = ended.lease;
         let revoking = &mut self.shards[shard as usize].revoking;
         *revoking = revoking.filter(|revoked| *revoked != lease);
+        let work = self.live_work(shard, lease);
         self.shards[shard as usize]
             .leases
             .retain(|(number, _)| *number != lease);
         let lost = ended.reason == Reason::Lost as i32;
+        let copy = self.record.copy_of(lease);
         self.append(Body::LeaseEnded(ended));
         let on_record = self.record.lease(lease);
         let on_record = on_record.expect("a lease that ends is on record");
         let unit = on_record.unit as usize;
         let speed = self.dispatcher.speed(shard);
         self.units[unit].spent.add(on_record, speed);
+        self.copying.ended(on_record);
+        if let Some(copy) = copy
+            && self.stands(copy)
+        {
+            self.stand(work, copy);
+        }
         if !(lost && is_planted(Fault::LeakedLock)) {
             self.unlock(shard, lease);
         }
@@ -57,7 +65,8 @@ impl Run {
         }
         let unit = self.works[work as usize].unit as usize;
         self.open_less(unit as u32);
-        if let Part::Named(cases) = &self.works[work as usize].part {
+        let Work { part, copy_of, .. } = &self.works[work as usize];
+        if let (Part::Named(cases), None) = (part, copy_of) {
             for number in cases {
                 self.parted.remove(&(unit as u32, *number));
             }
@@ -73,7 +82,8 @@ impl Run {
         if self.settings.script.is_some() {
             return;
         }
-        if self.record.stopped.is_some() {
+        // A copy leaves nothing behind.
+        if self.record.stopped.is_some() || self.works[work as usize].copy_of.is_some() {
             self.work_done(work);
         } else {
             let weight = self.weight(work);
@@ -106,6 +116,7 @@ impl Run {
             suite.startup = suite.startup.max(setup);
         }
         let open = self.open_cases(lease);
+        let copy = self.record.copy_of(lease);
         self.end_lease_with(
             shard,
             l::LeaseEnded {
@@ -124,7 +135,17 @@ impl Run {
         state.place = Place::default();
         let loaded = &mut self.units[self.works[work as usize].unit as usize].setup;
         *loaded = setup.max(*loaded);
-        let Work { unit, part, .. } = self.works[work as usize].clone();
+        let Work {
+            unit,
+            part,
+            copy_of,
+            ..
+        } = self.works[work as usize].clone();
+        if copy_of.is_some() {
+            // What it has not decided is the other lease's, which goes on.
+            self.work_done(work);
+            return;
+        }
         for number in open {
             self.settle(
                 unit,
@@ -132,6 +153,9 @@ impl Run {
                 Verdict::Lost,
                 "its unit closed without a result for it",
             );
+        }
+        if let Some(copy) = copy {
+            self.cancel(at, copy);
         }
         if self.record.stopped.is_none() && self.settings.script.is_none() {
             match &part {
@@ -231,6 +255,10 @@ impl Run {
             .iter()
             .filter_map(|&case| on_record.cases.get(case as usize).copied())
             .collect();
+        let copy = self.record.copy_of(lease);
+        if self.give_back_of_pair(shard, work, copy, &numbers) {
+            return;
+        }
         match self
             .record
             .stopped
@@ -379,12 +407,17 @@ impl Run {
             let Some(&number) = on_record.cases.get(case.index as usize) else {
                 return;
             };
-            if self.verdict_of(unit, number).is_some() {
+            let is_copy = on_record.is_copy();
+            let foreign = is_copy && !self.record.may_decide(lease, number);
+            if self.verdict_of(unit, number).is_some() || foreign {
                 return;
             }
-            let kills = self.kills.entry((unit, number)).or_default();
-            kills.processes += u32::from(outside);
-            let again = outside && kills.processes < KILLS && self.settings.script.is_none();
+            let to_copy = self.is_left_to_copy(lease, number);
+            let again = outside && self.settings.script.is_none() && {
+                let kills = self.kills_of(unit, number, is_copy || to_copy);
+                kills.processes += 1;
+                kills.processes < KILLS
+            };
             let outcome = if again {
                 Outcome::Killed
             } else {
@@ -397,26 +430,34 @@ impl Run {
                 setup: Micros::ZERO,
             };
             self.attempt(shard, lease, number, outcome, times, case.ordinal, text);
+            if is_copy {
+                // Its case runs on under the other lease, or has its verdict.
+                self.stop_at_max_fail(now);
+                return;
+            }
             let held = self.live_work(shard, lease);
             // One that ran alone goes up again as what its lease held.
             let is_alone =
                 held.is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
             if again {
-                let id = self.record.units[unit as usize].cases[number as usize]
-                    .id
-                    .to_string();
-                self.note(
-                    Level::Warning,
-                    &format!("{id}: {}; it runs again, once and alone", ended.explanation),
-                );
+                let id = &self.record.units[unit as usize].cases[number as usize].id;
+                let follows = if to_copy {
+                    "it is at work elsewhere, too"
+                } else {
+                    "it runs again, once and alone"
+                };
+                let text = format!("{id}: {}; {follows}", ended.explanation);
+                self.note(Level::Warning, &text);
             }
-            if again && !is_alone {
+            if again && !is_alone && !to_copy {
                 let work = self.works.len() as u32;
                 self.works.push(Work::new(unit, Part::Alone(number)));
                 self.open_more(unit);
                 self.work_again(work);
             }
             self.stop_at_max_fail(now);
+        } else if on_record.is_copy() {
+            // What it was to run is at work under another lease.
         } else if loading && !outside {
             self.settle_unit_error(unit, shard, lease, at, text);
         } else {
@@ -491,8 +532,8 @@ impl Run {
 
     /// A lease whose process died under it. What is left of its work goes up again, as long as that leads anywhere.
     fn after_break(&mut self, work: u32) {
-        let unit = self.works[work as usize].unit;
-        if !self.is_left(work) {
+        let Work { unit, copy_of, .. } = self.works[work as usize];
+        if copy_of.is_some() || !self.is_left(work) {
             self.work_done(work);
             return;
         }
@@ -563,9 +604,10 @@ impl Run {
         let unit = on_record.unit;
         let cases = &self.record.units[unit as usize].cases;
         let begun = on_record.begun.map_or(now, |begun| begun.at);
+        let is_copy = on_record.is_copy();
         let mut open = on_record.cases.iter().filter(|&&number| {
             let case = &cases[number as usize];
-            case.verdict().is_none() && case.is_owned_by(lease)
+            case.verdict().is_none() && self.record.may_decide(lease, number)
         });
         let Some(&number) = open.next() else {
             return;
@@ -574,7 +616,8 @@ impl Run {
         let started = since.max(begun);
         let agent = self.record.shards[shard as usize].agent as usize;
         let name = self.record.agents[agent].name.clone();
-        let kills = self.kills.entry((unit, number)).or_default();
+        let to_copy = self.is_left_to_copy(lease, number);
+        let kills = self.kills_of(unit, number, is_copy || to_copy);
         kills.agents += 1;
         let again = kills.agents < LOSSES || is_planted(Fault::EndlessLosses);
         let times = Times {
@@ -599,10 +642,14 @@ impl Run {
         self.agent_lost = true;
         self.attempt(shard, lease, number, outcome, times, 0, text);
         self.agent_lost = false;
+        if is_copy {
+            self.stop_at_max_fail(now);
+            return;
+        }
         let held = self.live_work(shard, lease);
         let is_alone =
             held.is_some_and(|work| matches!(self.works[work as usize].part, Part::Alone(_)));
-        if again && !is_alone {
+        if again && !is_alone && !to_copy {
             let work = self.works.len() as u32;
             let mut alone = Work::new(unit, Part::Alone(number));
             alone.avoid = Some(agent as u32);

@@ -6,6 +6,7 @@
 
 mod close;
 mod conclude;
+pub mod copies;
 mod event;
 mod facts;
 mod forecast;
@@ -164,6 +165,9 @@ pub struct Run {
     /// Units that have been put up.
     put_up: u32,
     kills: BTreeMap<(u32, u32), Kills>,
+    /// The same of copies of cases whose own leases go on.
+    copy_kills: BTreeMap<(u32, u32), Kills>,
+    copying: copies::Copying,
     /// What is being recorded is the loss of an agent.
     agent_lost: bool,
     /// Cases that a named part has, waiting or leased.
@@ -270,6 +274,8 @@ impl Run {
             unstored: VecDeque::new(),
             put_up: 0,
             kills: BTreeMap::new(),
+            copy_kills: BTreeMap::new(),
+            copying: copies::Copying::default(),
             agent_lost: false,
             parted: BTreeSet::new(),
             case_times: HashMap::new(),
@@ -382,10 +388,14 @@ impl Run {
         let lonely = lonely.map(|since| since + WITHOUT_AGENTS);
         let first = self.awaits_first_agent().then_some(FIRST_AGENT);
         let overdue = self.looks_for_overdue_at();
-        [dispatch, split, look, abort, lonely, first, overdue]
-            .into_iter()
-            .flatten()
-            .min()
+        let copies = self.looks_for_copies_at(now);
+        let again = self.asks_again_at(now);
+        [
+            dispatch, split, look, abort, lonely, first, overdue, copies, again,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn awaits_first_agent(&self) -> bool {
@@ -421,6 +431,7 @@ impl Run {
                 self.ask_for_listing(now);
                 self.hand_out(now);
                 self.split_the_longest(now);
+                self.copy_what_is_late(now);
                 let over = self.over || self.record.stopped.is_some();
                 if self.works_open() == 0 && (over || self.is_listed()) {
                     self.conclude(now);
@@ -450,12 +461,18 @@ impl Run {
 
     /// One more work of a unit is waiting or leased.
     fn open_more(&mut self, unit: u32) {
+        if self.over {
+            return;
+        }
         self.units[unit as usize].open += 1;
         self.works_open += 1;
     }
 
-    /// One work fewer is.
+    /// One work fewer is. Where nothing more is run, none was.
     fn open_less(&mut self, unit: u32) {
+        if self.over {
+            return;
+        }
         self.units[unit as usize].open -= 1;
         self.works_open -= 1;
     }

@@ -20,6 +20,14 @@ pub enum Fault {
     Undecided,
     /// What the rest of a unit has is put up once more after a recovery.
     TwiceRecovered,
+    /// What needs a lock, or to be alone, is run twice at the same time.
+    CopiedLocked,
+    /// Of what runs twice both results count.
+    BothCount,
+    /// More is spent on copies than may be.
+    CopiedBeyondBudget,
+    /// What was cancelled goes up again.
+    LoserAgain,
 }
 
 #[cfg(feature = "planted")]

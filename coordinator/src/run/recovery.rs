@@ -10,7 +10,7 @@ use super::{
     AgentId, AgentState, Effect, Estimate, History, Level, Micros, Part, Phase, Place, Rules, Run,
     Settings, ShardState, Work, split,
 };
-use crate::record::{ApplyError, Outcome, Record};
+use crate::record::{ApplyError, Lease, Outcome, Record};
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 use l::lease_ended::Reason;
@@ -166,6 +166,7 @@ impl Run {
                 self.case_times.insert(number, known);
             }
         }
+        self.recover_copies();
         for lease in &self.record.leases {
             if let Some(ended) = lease.ended {
                 let unit = &mut self.units[lease.unit as usize];
@@ -174,17 +175,32 @@ impl Run {
                 unit.spent.add(lease, USUAL_SPEED);
             }
         }
+        // Copies that had what was left when what they are copies of was lost.
+        let heirs: BTreeMap<u32, &Lease> = (self.record.leases.iter())
+            .filter_map(|lease| {
+                let copy = lease.copied.as_ref()?;
+                copy.stands.map(|_| (copy.of as u32, lease))
+            })
+            .collect();
+        let mut killed: Vec<(u32, u32, bool, bool)> = Vec::new();
         for (number, unit) in (0..).zip(&self.record.units) {
             for (case, on_record) in (0..).zip(&unit.cases) {
                 let attempts = on_record.attempts();
-                for killed in attempts.filter(|attempt| attempt.outcome == Outcome::Killed) {
-                    let kills = self.kills.entry((number, case)).or_default();
-                    if killed.agent_lost {
-                        kills.agents += 1;
-                    } else {
-                        kills.processes += 1;
-                    }
+                for attempt in attempts.filter(|attempt| attempt.outcome == Outcome::Killed) {
+                    let lease = self.record.lease_at(attempt.lease);
+                    let heir = heirs.get(&attempt.lease);
+                    let left = heir.is_some_and(|copy| copy.named.contains(&case));
+                    let twice = left || lease.is_some_and(Lease::is_copy);
+                    killed.push((number, case, twice, attempt.agent_lost));
                 }
+            }
+        }
+        for (number, case, twice, agent_lost) in killed {
+            let kills = self.kills_of(number, case, twice);
+            if agent_lost {
+                kills.agents += 1;
+            } else {
+                kills.processes += 1;
             }
         }
     }
@@ -275,6 +291,7 @@ impl Run {
                 whole.insert(lease.unit, lease.ended.map(|ended| ended.reason));
             }
             let broken = lease.begun.is_some()
+                && !lease.is_copy()
                 && matches!(lease.ended, Some(ended) if ended.reason == Reason::Broken);
             let progress = lease
                 .cases
@@ -300,7 +317,15 @@ impl Run {
                 let case = &self.record.units[lease.unit as usize].cases[case as usize];
                 !lease.cases.is_empty() && !case.is_owned_by(id) && case.verdict().is_none()
             };
+            let copy_of = lease.copied.as_ref().filter(|copy| copy.stands.is_none());
             let work = match (lease.alone, rest) {
+                (None, false) if copy_of.is_some() => {
+                    let own = lease.named.iter().copied();
+                    let kept = own.filter(|&case| self.verdict_of(lease.unit, case).is_none());
+                    let work = self.new_work(lease.unit, Part::Named(kept.collect()));
+                    self.works[work as usize].copy_of = copy_of.map(|copy| copy.of);
+                    work
+                }
                 (Some(case), _) if given_back(case) => {
                     self.new_work(lease.unit, Part::Named(Vec::new()))
                 }
@@ -368,7 +393,7 @@ impl Run {
         }));
     }
 
-    fn new_work(&mut self, unit: u32, part: Part) -> u32 {
+    pub(super) fn new_work(&mut self, unit: u32, part: Part) -> u32 {
         self.works.push(Work::new(unit, part));
         self.works.len() as u32 - 1
     }

@@ -138,7 +138,8 @@ impl Run {
         // What is not divided is with its process; and what needs a lock, or to be alone,
         // runs nowhere else meanwhile.
         let bound = self.suite_of(work.unit).undivided
-            || self.units[work.unit as usize].needs.is_constrained();
+            || self.units[work.unit as usize].needs.is_constrained()
+            || self.runs_twice(lease, work);
         let over = state.gone || state.waiting || bound || stuck;
         if over || state.revoking.is_some() || matches!(work.part, Part::Alone(_)) {
             return None;
@@ -441,7 +442,10 @@ impl Run {
             return false;
         };
         let unit = self.works[work as usize].unit;
-        if self.suite_of(unit).undivided || self.units[unit as usize].needs.is_constrained() {
+        let bound = self.suite_of(unit).undivided
+            || self.units[unit as usize].needs.is_constrained()
+            || self.runs_twice(lease, &self.works[work as usize]);
+        if bound {
             return false;
         }
         if state.place.declared.is_none() {

@@ -16,6 +16,8 @@ pub(super) struct Work {
     pub(super) left_at_break: Option<usize>,
     /// The agent that was lost with it: it goes to another one, if there is any.
     pub(super) avoid: Option<u32>,
+    /// The live lease that has the same cases. What becomes of them does not depend on this work.
+    pub(super) copy_of: Option<u64>,
 }
 
 impl Work {
@@ -26,6 +28,7 @@ impl Work {
             breaks: 0,
             left_at_break: None,
             avoid: None,
+            copy_of: None,
         }
     }
 }
@@ -117,6 +120,8 @@ pub(super) struct ShardState {
     pub(super) revoking: Option<u64>,
     /// A lease that gave nothing back when asked, and how many of its cases had ended then.
     pub(super) stuck: Option<(u64, u32)>,
+    /// It is given nothing before that: it has just refused what it was.
+    pub(super) refuses_until: Micros,
     /// Live leases in the order in which they were given, with their work.
     pub(super) leases: VecDeque<(u64, u32)>,
     /// For display: the unit at work since then, and its case if that has been running for long.
@@ -160,6 +165,8 @@ pub(super) struct UnitState {
     pub(super) spent: Spent,
     pub(super) needs: Needs,
     pub(super) limits: Limits,
+    /// Some of it has been run twice at the same time: not again.
+    pub(super) copied: bool,
 }
 
 /// How often a case was at work when its process was killed from outside, and when its agent was lost.

@@ -25,6 +25,7 @@ impl Run {
                 0
             },
         }));
+        self.cancel_copies(now);
         if self.phase == Phase::Listing {
             self.phase = Phase::Running;
             self.close_works();

@@ -195,6 +195,16 @@ pub(crate) fn explanation(record: &Record, explained: Option<&Explained>) -> Str
             "; {name} alone took {span:.2} s and decides: more slots will not help, a shorter {shorter} would",
         ));
     }
+    let copies = record.copies();
+    if copies.given > 0 {
+        let what = if copies.given == 1 { "copy" } else { "copies" };
+        text.push_str(&format!(
+            "\n{} {what} of what took too long ran at the end, {} ended first; {:.2} s of slots' time went into that",
+            copies.given,
+            copies.won,
+            copies.spent.as_secs_f64(),
+        ));
+    }
     let words = explained.map(words).unwrap_or_default();
     if !words.is_empty() {
         text.push('\n');

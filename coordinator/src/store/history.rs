@@ -88,6 +88,10 @@ fn sample_of(
     let whole = unit.settled.as_ref().map(|(verdict, _)| *verdict);
     let cases = unit.cases.iter().filter(|case| failed(case.verdict()));
     let failures = cases.count() as u32 + u32::from(failed(whole));
+    // What some of it took twice is not what it takes.
+    if failures == 0 && leases.iter().any(|lease| lease.copied.is_some()) {
+        return None;
+    }
     let mut work = Micros::ZERO;
     let mut setups: Vec<Micros> = Vec::new();
     for lease in leases {

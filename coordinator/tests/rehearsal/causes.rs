@@ -103,7 +103,7 @@ fn planted(cause: Cause, seed: u64) -> Scene {
             }
             scene.history = scene.truth();
         }
-        Cause::Chance | Cause::Order => {}
+        Cause::Chance | Cause::Order | Cause::Copies => {}
     }
     scene
 }

@@ -5,6 +5,7 @@
 
 mod broken;
 mod causes;
+mod copies;
 mod scenes;
 
 use broken::broken;

@@ -54,6 +54,7 @@ pub fn drawn(seed: u64) -> Scene {
         scene.suites[0].undivided = true;
         scene.suites[0].waits = false;
     }
+    scene.suites[0].suite.copies = chance(&mut draw, 2);
     scene
 }
 

@@ -4,5 +4,6 @@
 
 mod alone;
 mod awaited;
+mod copies;
 mod deadlines;
 mod play;

@@ -34,6 +34,11 @@ fn incarnation(agent: u64) -> String {
 impl Play {
     /// A run of one suite, of which nobody has heard yet.
     pub fn begin(suite: Suite) -> Play {
+        Play::begin_with(suite, History::default())
+    }
+
+    /// The same, and this is what earlier runs know.
+    pub fn begin_with(suite: Suite, history: History) -> Play {
         let opened = l::RunOpened {
             project: "p".into(),
             run: "r".into(),
@@ -49,7 +54,7 @@ impl Play {
             rows: Vec::new(),
         };
         play.perform(effects);
-        play.step(Event::History(History::default()));
+        play.step(Event::History(history));
         play
     }
 
@@ -181,12 +186,18 @@ impl Play {
 
     /// The lease that an agent was given.
     pub fn lease(&mut self, agent: u64) -> LeaseCommand {
+        let leases = self.leases(agent);
+        leases.into_iter().next().expect("it was given a lease")
+    }
+
+    /// Those that it was given.
+    pub fn leases(&mut self, agent: u64) -> Vec<LeaseCommand> {
         let told = self.told(agent);
-        let mut leases = told.into_iter().filter_map(|command| match command {
+        let leases = told.into_iter().filter_map(|command| match command {
             Command::Lease(lease) => Some(lease),
             _ => None,
         });
-        leases.next().expect("it was given a lease")
+        leases.collect()
     }
 
     /// Its process loads the unit of a lease and finds these cases.

@@ -173,6 +173,7 @@ impl World {
             | Command::Revoke { slot, .. }
             | Command::Idle { slot, .. }
             | Command::Recycle { slot }
+            | Command::Cancel { slot, .. }
             | Command::Conclude { slot }
             | Command::Finish { slot, .. } => self.tell_slot(machine, slot, command),
             Command::Lease(ref lease) => self.tell_slot(machine, lease.slot, command),

@@ -8,10 +8,15 @@ use super::model::{Model, place_of};
 use super::slot::cases_of;
 use super::world::World;
 use evenkeel_coordinator::record::{Lease, Record, Unit};
+use evenkeel_coordinator::run::copies::{BUDGET_PERCENT, EVERY};
 use evenkeel_coordinator::run::{AgentId, FactBody, LeaseCommand};
 use evenkeel_proto::ledger as l;
+use evenkeel_schedule::Micros;
 use l::entry::Body;
 use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// What may be spent on copies before anybody can see that it is too much.
+const UNSEEN: Micros = Micros(3 * EVERY.0);
 
 /// What a reader of rows knows, who trusts nothing that the run says of itself.
 #[derive(Clone, Default)]
@@ -22,6 +27,16 @@ pub struct Ledger {
     /// Results that left a trace: by lease and the case's number, or as evidence by lease and position.
     results: HashSet<(u64, u32)>,
     evidence: HashSet<(u64, u32)>,
+}
+
+/// What is known of slots' time beside the rows: crashes lose rows, and not this.
+#[derive(Default)]
+pub struct Budget {
+    /// The most that slots were known to have spent on what is no copy: what is told later may make it less.
+    work: Micros,
+    /// What copies took while there was no coordinator, and when it was heard of last.
+    unwatched: Micros,
+    latest: Micros,
 }
 
 impl Ledger {
@@ -75,8 +90,13 @@ impl Ledger {
                     "{} has a result under a dead lease",
                     case.id
                 );
+                let original = lease.copied.as_ref().map(|copy| copy.of);
+                let shared = original.is_some_and(|of| {
+                    let original = self.record.lease(of).expect("a copy is one of a lease");
+                    original.is_live() && case.is_owned_by(of)
+                });
                 assert!(
-                    case.is_owned_by(attempt.lease),
+                    case.is_owned_by(attempt.lease) || shared,
                     "{} was somebody else's",
                     case.id
                 );
@@ -90,7 +110,12 @@ impl Ledger {
                 };
                 assert_eq!(before, None, "{} is settled twice", unit.name);
             }
-            Body::Leased(leased) => self.check_locks(leased, model),
+            Body::Leased(leased) => {
+                self.check_locks(leased, model);
+                if let Some(copy) = &leased.copy {
+                    self.check_copy(leased, copy, model);
+                }
+            }
             _ => {}
         }
     }
@@ -111,9 +136,88 @@ impl Ledger {
         }
     }
 
+    /// What runs twice at the same time may: its suite says so, nothing holds it to one place, it has taken nothing down, and nothing
+    /// of its unit has run twice before.
+    fn check_copy(&self, leased: &l::Leased, copy: &l::Copy, model: &Model) {
+        let unit = &self.record.units[leased.unit as usize];
+        let own = model.unit(unit.suite, &unit.name);
+        let name = &own.name;
+        assert!(self.record.suite_of(unit).copies, "{name} runs twice");
+        assert!(
+            own.locks.is_empty() && !own.exclusive,
+            "{name} is locked and runs twice"
+        );
+        let concludes = model.closing && model.finish;
+        assert!(
+            !(model.bundles[own.suite as usize] || concludes),
+            "{name} runs twice"
+        );
+        let original = self
+            .record
+            .lease(copy.of)
+            .expect("a copy is one of a lease");
+        assert!(original.is_live() && original.unit == leased.unit && original.alone.is_none());
+        assert_ne!(
+            original.shard, leased.shard,
+            "{name} runs twice on one slot"
+        );
+        let before = self
+            .record
+            .leases
+            .iter()
+            .filter(|lease| lease.unit == leased.unit);
+        assert!(
+            before.clone().all(|lease| lease.copied.is_none()),
+            "{name} runs three times"
+        );
+        for &number in &leased.named {
+            let case = &unit.cases[number as usize];
+            assert!(case.is_owned_by(copy.of) && case.verdict().is_none());
+            assert!(
+                case.group().is_none(),
+                "{} is separated from its group",
+                case.id
+            );
+            assert_eq!(
+                case.attempts().count(),
+                0,
+                "{} took something down",
+                case.id
+            );
+        }
+        assert!(!leased.named.is_empty(), "a copy has cases");
+    }
+
     /// Where nothing of a run's work is left, nobody holds anything.
     fn holds_nothing(&self) -> bool {
         self.locks.is_empty()
+    }
+}
+
+impl Budget {
+    /// What slots have spent on copies by now is a twentieth of what they spent on everything else, as far as can be told from rows,
+    /// and as far as time that nobody looks at can be bounded.
+    pub fn check(&mut self, record: &Record, batch: &l::Batch) {
+        let now = Micros(batch.at_us);
+        let again = |entry: &l::Entry| matches!(entry.body, Some(Body::Recovered(_)));
+        let again = batch.entries.iter().any(again);
+        let away = now - std::mem::replace(&mut self.latest, now);
+        let (mut work, mut spent) = (Micros::ZERO, Micros::ZERO);
+        for lease in &record.leases {
+            let copied = lease.copied.is_some() && lease.ended.is_none_or(|ended| ended.at == now);
+            self.unwatched += if again && copied { away } else { Micros::ZERO };
+            spent += lease.spent_as_copy(now);
+            let alone = lease.copied.as_ref().map(|copy| copy.stands);
+            let since = alone.unwrap_or(lease.begun.map(|begun| begun.at));
+            let end = lease.ended.map_or(now, |ended| ended.at);
+            work += since.map_or(Micros::ZERO, |since| end - since);
+        }
+        self.work = self.work.max(work);
+        let allowed = Micros(self.work.0 * BUDGET_PERCENT / 100) + UNSEEN + self.unwatched;
+        assert!(
+            spent <= allowed,
+            "{spent} was spent on copies, {allowed} is allowed"
+        );
     }
 }
 
@@ -170,6 +274,11 @@ impl World {
         );
         for (at, other) in (1u32..).zip(&record.leases) {
             let id = u64::from(other.term) << 32 | u64::from(at);
+            // A copy has on purpose what another one has.
+            let of = |lease: &Lease| lease.copied.as_ref().map(|copy| copy.of);
+            if of(lease) == Some(id) || of(other) == Some(command.lease) {
+                continue;
+            }
             if id != command.lease && other.unit as usize == number && other.is_live() {
                 let theirs = self.covered(id, other, unit);
                 let twice: Vec<&usize> = theirs.intersection(&cases).collect();

@@ -36,6 +36,10 @@ pub struct Mix {
     pub sick: bool,
     /// Cases that take seconds.
     pub slow: bool,
+    /// Cases that stand still the first time.
+    pub hangs: bool,
+    /// Suites allow copies.
+    pub copies: bool,
     /// Cases that take next to nothing: much happens before a row is durable.
     pub quick: bool,
     /// The store takes its time for each row.
@@ -54,7 +58,13 @@ impl Mix {
             slow: random.u32(0..4) == 0,
             slow_store: random.u32(0..6) == 0,
             quick: random.u32(0..5) == 0,
+            hangs: random.u32(0..3) == 0,
             ..Mix::default()
+        };
+        mix.copies = if mix.hangs {
+            random.u32(0..6) > 0
+        } else {
+            random.bool()
         };
         // Some worlds are quiet: what goes wrong there is nobody's fault but the run's.
         if random.u32(0..5) == 0 {

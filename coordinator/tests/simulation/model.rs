@@ -24,7 +24,14 @@ pub enum Behaviour {
     Forgotten,
     /// The whole agent goes down with it each time.
     Poison,
+    /// The first time it stands still for seconds.
+    Hangs,
+    /// The same, and every second time it fails.
+    Moody,
 }
+
+/// What a case takes that hangs.
+const HANG: u64 = 6_000_000;
 
 pub struct ModelUnit {
     pub suite: u32,
@@ -56,6 +63,14 @@ impl ModelUnit {
             id: format!("{}::{case}", self.name),
             occurrence: 0,
         }
+    }
+}
+
+impl Behaviour {
+    /// What a case takes that should take `usual`, at its so manieth attempt.
+    pub fn takes(self, usual: u64, attempt: u32) -> u64 {
+        let hangs = matches!(self, Behaviour::Hangs | Behaviour::Moody) && attempt == 1;
+        if hangs { HANG } else { usual }
     }
 }
 
@@ -109,7 +124,7 @@ impl Model {
             run: "r".into(),
             round: 1,
             suites: (0..suites as u32)
-                .map(|suite| described(suite, &units))
+                .map(|suite| described(suite, &units, mix.copies))
                 .collect(),
             ..Default::default()
         };
@@ -164,6 +179,8 @@ fn case(random: &mut fastrand::Rng, mix: &Mix, poison: bool) -> (Behaviour, u64)
         1 | 2 => Behaviour::Skip,
         3 if mix.lies => Behaviour::Forgotten,
         4 if poison => Behaviour::Poison,
+        5 if mix.hangs => Behaviour::Hangs,
+        6 if mix.hangs => Behaviour::Moody,
         20 | 21 => Behaviour::Crash,
         22 => Behaviour::KilledOnce,
         23 => Behaviour::KilledAlways,
@@ -179,10 +196,12 @@ fn case(random: &mut fastrand::Rng, mix: &Mix, poison: bool) -> (Behaviour, u64)
 }
 
 /// A suite with what holds for its units, each named by a pattern.
-fn described(suite: u32, units: &[ModelUnit]) -> Suite {
+fn described(suite: u32, units: &[ModelUnit], copies: bool) -> Suite {
     let own = units.iter().filter(|unit| unit.suite == suite);
     Suite {
         name: suite.to_string(),
+        // The last one of several says nothing of it.
+        copies: copies && suite < 2,
         overrides: own
             .map(|unit| Override {
                 units: vec![unit.name.clone()],

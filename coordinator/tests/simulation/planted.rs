@@ -29,7 +29,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 15] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::AcknowledgedBeforeStored,
     Fault::ForgottenWhenHeard,
     Fault::TakenNotRecorded,
@@ -45,6 +45,10 @@ pub const FAULTS: [Fault; 15] = [
     Fault::In(Core::EndlessLosses),
     Fault::In(Core::Undecided),
     Fault::In(Core::TwiceRecovered),
+    Fault::In(Core::CopiedLocked),
+    Fault::In(Core::BothCount),
+    Fault::In(Core::CopiedBeyondBudget),
+    Fault::In(Core::LoserAgain),
 ];
 
 /// From now on runs of this thread have the fault, if it is one of the core's.

@@ -35,6 +35,9 @@ struct Running {
     next: usize,
     /// The last case is done but for its tear-down.
     waits: bool,
+    /// What the case at work takes, and whether it is going to fail.
+    takes: u64,
+    fails: bool,
     token: u64,
 }
 
@@ -160,6 +163,7 @@ impl World {
                 generation,
                 ..
             } => self.revoke(machine, uid, lease, generation, from),
+            Command::Cancel { lease, .. } => self.cancel(machine, uid, lease),
             Command::Conclude { .. } => self.conclude(machine, uid),
             Command::Finish {
                 kind, ask, carried, ..
@@ -401,6 +405,22 @@ impl World {
         self.say(machine, uid, returned);
         // Where the case that waits for what follows is the last now, it is known what follows: nothing of this unit.
         self.advance(machine, uid);
+    }
+
+    /// A lease has ended: nothing of it is run any more.
+    fn cancel(&mut self, machine: usize, uid: u64, lease: u64) {
+        let Some(slot) = self.slot(machine, uid) else {
+            return;
+        };
+        slot.queue
+            .retain(|item| !matches!(item, Item::Lease(queued) if queued.lease == lease));
+        if slot
+            .running
+            .as_ref()
+            .is_some_and(|running| running.lease == lease)
+        {
+            self.end_process(machine, uid);
+        }
     }
 
     pub fn close_slot(&mut self, machine: usize, uid: u64, abort: bool) {

@@ -98,6 +98,7 @@ impl World {
             }
         }
         self.ledger.apply(&batch, Some(&self.model));
+        self.budget.check(&self.ledger.record, &batch);
         self.store.rows.push(batch.encode_to_vec());
         if self.ambushes > 0 && self.life > 0 && self.random.u32(0..50) == 0 {
             self.ambushes -= 1;

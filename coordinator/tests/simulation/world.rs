@@ -79,6 +79,7 @@ pub struct World {
     pub stored_units: usize,
     /// Slots that cannot be set up for a suite.
     pub unable: HashSet<(usize, u32, u32)>,
+    pub budget: super::check::Budget,
     pub attempts: HashMap<(usize, usize), u32>,
     pub carried: Vec<(u32, String)>,
     pub finished: HashMap<u32, Vec<String>>,
@@ -132,6 +133,7 @@ impl World {
             durable: Ledger::default(),
             stored_units: 0,
             unable: HashSet::new(),
+            budget: super::check::Budget::default(),
             attempts: HashMap::new(),
             carried: Vec::new(),
             finished: HashMap::new(),

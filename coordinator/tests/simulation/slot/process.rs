@@ -140,6 +140,8 @@ impl World {
             cases,
             next: 0,
             waits: false,
+            takes: 0,
+            fails: false,
             token,
         });
         slot.idle = false;
@@ -188,8 +190,13 @@ impl World {
             return;
         };
         running.token = token;
-        let (unit, duration) = (running.unit, cases[case].1);
-        *self.attempts.entry((unit, case)).or_default() += 1;
+        let (behaviour, usual) = cases[case];
+        let attempt = self.attempts.entry((running.unit, case)).or_default();
+        *attempt += 1;
+        let duration = behaviour.takes(usual, *attempt);
+        running.takes = duration;
+        running.fails = behaviour == Behaviour::Fail
+            || behaviour == Behaviour::Moody && attempt.is_multiple_of(2);
         self.schedule(
             self.now + duration,
             Happening::CaseEnds(machine, uid, token),
@@ -246,10 +253,18 @@ impl World {
             return;
         };
         let case = running.cases[running.next];
-        let (behaviour, duration) = units[running.unit].cases[case];
+        let (behaviour, _) = units[running.unit].cases[case];
+        let duration = running.takes;
         let outcome = match behaviour {
-            Behaviour::Pass | Behaviour::KilledOnce if sick => Outcome::Failed,
-            Behaviour::Pass | Behaviour::KilledOnce => Outcome::Passed,
+            _ if running.fails => Outcome::Failed,
+            Behaviour::Pass | Behaviour::KilledOnce | Behaviour::Hangs | Behaviour::Moody
+                if sick =>
+            {
+                Outcome::Failed
+            }
+            Behaviour::Pass | Behaviour::KilledOnce | Behaviour::Hangs | Behaviour::Moody => {
+                Outcome::Passed
+            }
             Behaviour::Fail => Outcome::Failed,
             Behaviour::Skip => Outcome::Skipped,
             Behaviour::Crash

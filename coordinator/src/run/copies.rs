@@ -1,0 +1,505 @@
+//! Copies: near the end a slot that has nothing to do may run once more what takes too long on another one, where it should end it
+//! clearly sooner. Which cases, when, on which slot, and what becomes of the two.
+//!
+//! Both leases are live, and the first result of each case counts, whoever tells it; what the other one tells is evidence. Where all
+//! is decided, the other lease is cancelled, so that nobody waits for it. A copy is never more than that as long as what it copies
+//! lives: it owns no case, goes up again nowhere, and when it ends undecided nothing is lost. When the other lease is lost, the copy
+//! has the cases alone and is a lease like any other.
+//!
+//! A test that runs beside itself is the suite's to allow. What holds a lock, is exclusive, belongs to a group, or took a process or
+//! an agent down never does, nor what a process runs whose end the run has to hear of.
+
+use super::planted::{Fault, is_planted};
+use super::state::Kills;
+use super::{Command, Level, Micros, Part, Phase, Run, Work};
+use evenkeel_proto::ledger as l;
+use l::lease_ended::Reason;
+
+/// What slots spend on copies is no more than this part of what they spend on everything else, in percent.
+pub const BUDGET_PERCENT: u64 = 5;
+/// How often it is looked.
+pub const EVERY: Micros = Micros::from_millis(20);
+/// A copy should end sooner by this much at least, and by half of what it takes.
+const SOONER: Micros = Micros::from_millis(50);
+
+/// Slot time of leases that have ended, and when it is looked next.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    /// Of those that were the only ones of their cases.
+    work: Micros,
+    /// Of copies, while they were that.
+    spent: Micros,
+    next: Micros,
+}
+
+impl Copying {
+    /// A lease has ended.
+    pub(super) fn ended(&mut self, lease: &crate::record::Lease) {
+        let Some(ended) = lease.ended else { return };
+        match &lease.copied {
+            None => self.work += lease.span(),
+            Some(copy) => {
+                self.spent += lease.spent_as_copy(ended.at);
+                let alone = copy.stands.map(|since| ended.at - since);
+                self.work += alone.unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// What a slot has at work and may take long.
+struct Late {
+    /// When its slot should have ended it, from now.
+    left: Micros,
+    shard: u32,
+    lease: u64,
+    unit: u32,
+    /// Cases without a verdict, and what they take on a slot of usual speed.
+    numbers: Vec<u32>,
+    work: Micros,
+}
+
+impl Run {
+    /// When it is looked next for what takes too long, or for a copy that does.
+    pub(super) fn looks_for_copies_at(&self, now: Micros) -> Option<Micros> {
+        let looks = self.has_copies() || self.could_copy();
+        looks.then(|| self.copying.next.max(now + Micros(1)))
+    }
+
+    fn has_copies(&self) -> bool {
+        self.record.pairs().next().is_some()
+    }
+
+    fn could_copy(&self) -> bool {
+        let near_the_end = self.phase == Phase::Running
+            && !self.over
+            && self.record.stopped.is_none()
+            && self.settings.script.is_none()
+            && !self.dispatcher.is_waiting()
+            && self.is_listed();
+        let shards = || 0..self.shards.len() as u32;
+        self.rules.any_copies()
+            && near_the_end
+            && shards().any(|shard| !self.shards[shard as usize].leases.is_empty())
+            && shards().any(|shard| self.could_copy_on(shard))
+    }
+
+    /// Whether a slot has nothing to do. One whose process has let go of what its tests share gets a new one.
+    fn could_copy_on(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let serves = state.ready && !state.gone && !state.leaving && state.leases.is_empty();
+        serves && self.is_reachable(shard) && !self.lists(shard) && self.dispatcher.is_free(shard)
+    }
+
+    /// Starts copies where they are worth it, and ends those that have used up what may be spent on them.
+    pub(super) fn copy_what_is_late(&mut self, now: Micros) {
+        if now < self.copying.next {
+            return;
+        }
+        if self.has_copies() {
+            self.end_overruns(now);
+        }
+        if !self.could_copy() {
+            return;
+        }
+        self.copying.next = now + EVERY;
+        let shards = 0..self.shards.len() as u32;
+        let mut late: Vec<Late> = shards.filter_map(|shard| self.late(now, shard)).collect();
+        late.sort_by_key(|late| (std::cmp::Reverse(late.left), late.shard));
+        for late in late {
+            // Parts of a unit may be late in several places.
+            if self.units[late.unit as usize].copied {
+                continue;
+            }
+            if let Some(taker) = self.taker(now, &late) {
+                self.copy(now, taker, late);
+            }
+        }
+    }
+
+    /// What a slot has at work, if that may be run twice.
+    fn late(&self, now: Micros, shard: u32) -> Option<Late> {
+        let state = &self.shards[shard as usize];
+        let &(lease, work) = state.leases.front()?;
+        let Work {
+            unit,
+            part,
+            copy_of,
+            ..
+        } = &self.works[work as usize];
+        let unit = *unit;
+        let suite = self.suite_of(unit);
+        let needs = &self.units[unit as usize].needs;
+        let bound = needs.is_constrained() && !is_planted(Fault::CopiedLocked);
+        let whole = suite.undivided || suite.bundles || suite.finish;
+        let allowed = self.rules.copies(self.record.units[unit as usize].suite);
+        let twice = copy_of.is_some() || self.units[unit as usize].copied;
+        let busy = state.waiting || state.revoking.is_some() || matches!(part, Part::Alone(_));
+        if !allowed || bound || whole || twice || busy || suite.over {
+            return None;
+        }
+        let declared = state.place.declared?;
+        let on_record = self.record.lease(lease)?;
+        let cases = &self.record.units[unit as usize].cases;
+        let numbers = on_record.cases.iter().copied().filter(|&number| {
+            let case = &cases[number as usize];
+            case.is_owned_by(lease) && case.verdict().is_none()
+        });
+        let numbers: Vec<u32> = numbers.collect();
+        let suspect = |number: &u32| {
+            let key = (unit, *number);
+            let grouped = cases[*number as usize].group().is_some();
+            grouped || self.kills.contains_key(&key) || self.copy_kills.contains_key(&key)
+        };
+        let &first = numbers.first()?;
+        if numbers.iter().any(suspect) {
+            return None;
+        }
+        let here = |work: Micros| scaled(work, self.dispatcher.speed(shard));
+        let (left, work) = if self.units[unit as usize].times.is_empty() {
+            // Only the unit as a whole is known.
+            let whole = matches!(part, Part::Rest) && !cases.iter().any(|case| !case.is_owned());
+            let estimate = self.estimates[unit as usize];
+            if !estimate.known || !whole {
+                return None;
+            }
+            let elapsed = now - on_record.begun?.at;
+            let done = state.place.since - declared;
+            let left = overdue(here(estimate.work + estimate.setup), elapsed);
+            (left, (estimate.work - done).max(Micros(1)))
+        } else {
+            let work = self.expected_of(unit, &numbers);
+            let one = self.expected_of(unit, &[first]);
+            let left = overdue(here(one), now - state.place.since) + here(work - one);
+            (left, work)
+        };
+        Some(Late {
+            left,
+            shard,
+            lease,
+            unit,
+            numbers,
+            work,
+        })
+    }
+
+    /// The slot on which a copy should end clearly sooner, if there is one and it may be spent: rather on another machine.
+    fn taker(&self, now: Micros, late: &Late) -> Option<u32> {
+        let kind = self.units[late.unit as usize].needs.kind;
+        let suite = self.record.units[late.unit as usize].suite;
+        let of = self.record.shards[late.shard as usize].agent;
+        let shards = (0..self.shards.len() as u32).filter(|&shard| {
+            let able = !self.shards[shard as usize].unable.contains(&suite);
+            able && self.could_copy_on(shard)
+        });
+        let load = self.setup_of(late.unit) + late.work;
+        let takers = shards.map(|shard| {
+            let state = &self.shards[shard as usize];
+            let fresh = state.told_idle || state.empty || !self.dispatcher.is_of(shard, kind);
+            let start = if fresh {
+                self.dispatcher.start_of(kind)
+            } else {
+                Micros::ZERO
+            };
+            let cost = start + scaled(load, self.dispatcher.speed(shard));
+            let same = self.record.shards[shard as usize].agent == of;
+            (same, cost, shard)
+        });
+        let room = self.budget(now) - self.promised(now);
+        let worth = |&(_, cost, _): &(bool, Micros, u32)| {
+            let sooner = SOONER.max(Micros(cost.0 / 2));
+            let affordable = cost <= room || is_planted(Fault::CopiedBeyondBudget);
+            cost + sooner < late.left && affordable
+        };
+        takers.filter(worth).min().map(|(_, _, shard)| shard)
+    }
+
+    fn copy(&mut self, now: Micros, shard: u32, late: Late) {
+        let Late {
+            lease,
+            unit,
+            numbers,
+            ..
+        } = late;
+        let work = self.new_work(unit, Part::Named(numbers));
+        self.works[work as usize].copy_of = Some(lease);
+        self.units[unit as usize].copied = true;
+        self.open_more(unit);
+        let weight = self.weight(work);
+        let needs = self.units[unit as usize].needs.clone();
+        self.dispatcher.turn(shard, needs.kind);
+        self.dispatcher.holds(shard, work, weight, &needs);
+        let name = self.record.units[unit as usize].name.to_string();
+        let text = format!(
+            "{name} takes longer than it should on slot {}: slot {} runs what is left of it, too, and whoever ends first counts",
+            late.shard + 1,
+            shard + 1
+        );
+        self.note(Level::Info, &text);
+        self.lease(now, shard, work, false);
+    }
+
+    /// What may be spent on copies by now, of slots' time.
+    fn budget(&self, now: Micros) -> Micros {
+        let running = self.at_work_now().filter(|lease| !lease.is_copy());
+        let running = running.filter_map(|lease| {
+            let copied = lease.copied.as_ref().and_then(|copy| copy.stands);
+            Some(now - copied.or(lease.begun.map(|begun| begun.at))?)
+        });
+        let work = self.copying.work + running.sum();
+        Micros(work.0 * BUDGET_PERCENT / 100)
+    }
+
+    /// What has been spent on copies by now.
+    fn spent_on_copies(&self, now: Micros) -> Micros {
+        let live = self.at_work_now().map(|lease| lease.spent_as_copy(now));
+        self.copying.spent + live.sum()
+    }
+
+    /// The same, with what those that run should still take.
+    fn promised(&self, now: Micros) -> Micros {
+        let live = self.at_work_now().map(|lease| {
+            let spent = lease.spent_as_copy(now);
+            let expected = lease.is_copy().then_some(lease.expected);
+            spent.max(expected.unwrap_or_default())
+        });
+        self.copying.spent + live.sum()
+    }
+
+    /// Live leases, those included that wait on their slots.
+    fn at_work_now(&self) -> impl Iterator<Item = &crate::record::Lease> {
+        let leases = self.shards.iter().flat_map(|shard| &shard.leases);
+        leases.filter_map(|&(lease, _)| self.record.lease(lease))
+    }
+
+    /// Ends copies, the last given first, while more is spent on them than may be.
+    fn end_overruns(&mut self, now: Micros) {
+        self.copying.next = now + EVERY;
+        while let Some((_, copy)) = self.record.pairs().max_by_key(|(_, copy)| *copy) {
+            if self.spent_on_copies(now) <= self.budget(now)
+                || is_planted(Fault::CopiedBeyondBudget)
+            {
+                return;
+            }
+            self.cancel(now, copy);
+        }
+    }
+
+    /// No copy is worth anything any more.
+    pub(super) fn cancel_copies(&mut self, now: Micros) {
+        let copies: Vec<u64> = self.record.pairs().map(|(_, copy)| copy).collect();
+        for copy in copies {
+            self.cancel(now, copy);
+        }
+    }
+
+    /// A lease is not needed any more. Its slot is told to end what it does; nobody waits for that.
+    pub(super) fn cancel(&mut self, at: Micros, lease: u64) {
+        let Some(shard) = self.record.lease(lease).map(|lease| lease.shard) else {
+            return;
+        };
+        let Some(work) = self.live_work(shard, lease) else {
+            return;
+        };
+        let leases = &self.shards[shard as usize].leases;
+        let first = leases.front().is_some_and(|(first, _)| *first == lease);
+        self.end_lease(shard, lease, Reason::Cancelled, at);
+        // When it ended tells nothing of the slot's speed.
+        self.dispatcher.cut(shard);
+        self.dispatcher.finished(shard, work, at);
+        let state = &mut self.shards[shard as usize];
+        if first {
+            (state.unit, state.long_case, state.waiting) = (None, None, false);
+            state.place = super::Place::default();
+        }
+        let slot = self.record.shards[shard as usize].slot;
+        self.send_to_shard(shard, Command::Cancel { slot, lease });
+        if is_planted(Fault::LoserAgain) {
+            self.works[work as usize].copy_of = None;
+            self.work_again(work);
+        } else {
+            self.work_done(work);
+        }
+    }
+
+    /// A case of a lease has its verdict. Where that was the last of what two leases had, the other one is not needed any more.
+    pub(super) fn settle_pair(&mut self, at: Micros, lease: u64) {
+        let copied = self.record.lease(lease).and_then(|own| own.copied.as_ref());
+        let (copy, other) = match (self.record.copy_of(lease), copied.map(|copy| copy.of)) {
+            (Some(copy), _) => (copy, copy),
+            (None, Some(of)) if self.record.copy_of(of) == Some(lease) => (lease, of),
+            (None, _) => return,
+        };
+        if self.undecided_of_copy(copy).is_empty() {
+            self.cancel(at, other);
+        }
+    }
+
+    /// Cases of a copy that have no verdict.
+    fn undecided_of_copy(&self, copy: u64) -> Vec<u32> {
+        let shard = self.record.lease(copy).map_or(0, |copy| copy.shard);
+        let Some(work) = self.live_work(shard, copy) else {
+            return Vec::new();
+        };
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let Part::Named(cases) = part else {
+            return Vec::new();
+        };
+        let cases = cases.iter().copied();
+        cases
+            .filter(|&number| self.verdict_of(*unit, number).is_none())
+            .collect()
+    }
+
+    /// Whether a copy has its cases alone from now on.
+    pub(super) fn stands(&self, copy: u64) -> bool {
+        let copied = self
+            .record
+            .lease(copy)
+            .and_then(|copy| copy.copied.as_ref());
+        copied.is_some_and(|copy| copy.stands.is_some())
+    }
+
+    /// Whether what a lease has is at work twice: nothing of it moves.
+    pub(super) fn runs_twice(&self, lease: u64, work: &Work) -> bool {
+        work.copy_of.is_some() || self.record.copy_of(lease).is_some()
+    }
+
+    /// Whether a slot cannot end the last case of something that runs twice before it knows what comes next. It is told that nothing
+    /// does, whatever may: that its result counts is worth more than its process.
+    pub(super) fn waits_in_pair(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let first = state.leases.front().filter(|_| state.waiting);
+        first.is_some_and(|&(lease, work)| self.runs_twice(lease, &self.works[work as usize]))
+    }
+
+    /// Cases of a lease are given back that runs beside another one, or is a copy. Whether nothing more is to be done: a copy's go
+    /// on under the other lease. What is given back of the other one is not the copy's any more either.
+    pub(super) fn give_back_of_pair(
+        &mut self,
+        shard: u32,
+        work: u32,
+        copy: Option<u64>,
+        numbers: &[u32],
+    ) -> bool {
+        let own = self.works[work as usize].copy_of.is_some();
+        let work = match copy.and_then(|copy| self.record.lease(copy).map(|on| (copy, on.shard))) {
+            Some((copy, shard)) => self.live_work(shard, copy),
+            None => Some(work).filter(|_| own),
+        };
+        if let Some(work) = work
+            && let Part::Named(cases) = &mut self.works[work as usize].part
+        {
+            cases.retain(|number| !numbers.contains(number));
+        }
+        if own {
+            self.shards[shard as usize].revoking = None;
+        }
+        own
+    }
+
+    /// Of a lease and its copy the first was lost: the copy is the only one from now on, and has what was left.
+    pub(super) fn stand(&mut self, lost: Option<u32>, copy: u64) {
+        let shard = self.record.lease(copy).map_or(0, |copy| copy.shard);
+        let Some(work) = self.live_work(shard, copy) else {
+            return;
+        };
+        let unit = self.works[work as usize].unit;
+        self.works[work as usize].copy_of = None;
+        let Part::Named(cases) = self.works[work as usize].part.clone() else {
+            return;
+        };
+        let open = cases.into_iter().filter(|&number| {
+            let alone = self.kills.contains_key(&(unit, number));
+            self.verdict_of(unit, number).is_none() && !alone
+        });
+        let open: Vec<u32> = open.collect();
+        self.parted
+            .extend(open.iter().map(|&number| (unit, number)));
+        if let Some(lost) = lost
+            && let Part::Named(own) = &mut self.works[lost as usize].part
+        {
+            own.retain(|number| !open.contains(number));
+        }
+        self.works[work as usize].part = Part::Named(open);
+    }
+
+    /// Whether the copy of a lease has a case that would else run once more, alone.
+    pub(super) fn is_left_to_copy(&self, lease: u64, number: u32) -> bool {
+        let copy = self.record.copy_of(lease);
+        copy.is_some_and(|copy| self.undecided_of_copy(copy).contains(&number))
+    }
+
+    /// How often a case took down what ran it. `twice`: it is at work under another lease all the same, so that it does not run alone
+    /// for that; it counts as soon as that one has the same to tell.
+    pub(super) fn kills_of(&mut self, unit: u32, number: u32, twice: bool) -> &mut Kills {
+        let key = (unit, number);
+        if twice {
+            return self.copy_kills.entry(key).or_default();
+        }
+        let before = self.copy_kills.remove(&key).unwrap_or_default();
+        let kills = self.kills.entry(key).or_default();
+        kills.processes += before.processes;
+        kills.agents += before.agents;
+        kills
+    }
+
+    /// Where a result came that does not count: whether its case ran twice, and this one says that it failed and the other does not,
+    /// or the other way round.
+    pub(super) fn differs(&self, lease: u64, number: u32, failed: bool) -> bool {
+        let Some(on_record) = self.record.lease(lease) else {
+            return false;
+        };
+        let case = &self.record.units[on_record.unit as usize].cases[number as usize];
+        let of = |lease: u64| on_record.copied.as_ref().is_some_and(|own| own.of == lease);
+        let decided = case.last_attempt().map(|attempt| attempt.lease);
+        let other = decided.and_then(|decided| {
+            let at = self.record.lease_at(decided)?;
+            let number = u64::from(at.term) << 32 | u64::from(decided);
+            let copied = at.copied.as_ref().is_some_and(|other| other.of == lease);
+            Some(copied || of(number))
+        });
+        let verdict = case.verdict().map(crate::record::Verdict::is_failure);
+        other == Some(true) && verdict.is_some_and(|verdict| verdict != failed)
+    }
+
+    pub(super) fn note_difference(&mut self, lease: u64, number: u32, outcome: &str) {
+        let Some(on_record) = self.record.lease(lease) else {
+            return;
+        };
+        let (unit, shard) = (on_record.unit, on_record.shard);
+        let on_record = &self.record.units[unit as usize];
+        let case = &on_record.cases[number as usize];
+        let (Some(verdict), Some(other)) = (case.verdict(), self.record.shard_of(case)) else {
+            return;
+        };
+        let id = self.record.with_suite(on_record.suite, &case.id);
+        let text = format!(
+            "{id} ran twice and did not end alike: {verdict} on slot {}, which was first and counts, {outcome} on slot {}",
+            other + 1,
+            shard + 1
+        );
+        self.note(Level::Warning, &text);
+    }
+
+    /// What was spent before a recovery, and which units had a copy.
+    pub(super) fn recover_copies(&mut self) {
+        let leases = std::mem::take(&mut self.record.leases);
+        for lease in &leases {
+            self.copying.ended(lease);
+            self.units[lease.unit as usize].copied |= lease.copied.is_some();
+        }
+        self.record.leases = leases;
+    }
+}
+
+/// On a slot of this speed.
+fn scaled(work: Micros, speed: u64) -> Micros {
+    Micros(work.0.saturating_mul(1000) / speed.max(1))
+}
+
+/// What is left of something that should take this long and has run for so long. What is overdue is expected to take as long again
+/// as it has been overdue.
+fn overdue(expected: Micros, elapsed: Micros) -> Micros {
+    (expected - elapsed).max(elapsed - expected)
+}

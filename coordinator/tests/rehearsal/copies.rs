@@ -1,0 +1,90 @@
+//! What runs twice at the end, on machines that slow down.
+
+use crate::broken::broken;
+use crate::scenes::drawn;
+use evenkeel_coordinator::rehearsal::{Cause, Model, Scene, Speed, causes, play};
+use evenkeel_coordinator::run::copies::{BUDGET_PERCENT, EVERY};
+use evenkeel_schedule::Micros;
+use rayon::prelude::*;
+
+fn allowing(mut scene: Scene, copies: bool) -> Scene {
+    let suites = scene.suites.iter_mut();
+    suites.for_each(|suite| suite.suite.copies = copies);
+    scene
+}
+
+/// One of two machines nearly stands still when most has been run.
+fn slowing(seed: u64) -> Scene {
+    let model = Model {
+        files: 60,
+        tests: 4,
+        agents: 2,
+        slots: 3,
+        mean: Micros(300_000),
+        sigma: 0.5,
+        noise: 0.0,
+        fresh: 0.0,
+        ..Model::default()
+    };
+    let mut scene = model.draw(seed);
+    let even = Micros(scene.work().0 / scene.slots() as u64);
+    let at = Micros(even.0 * 9 / 10);
+    scene.agents[1].speed = Speed::constant(1000).then(at, 20);
+    scene
+}
+
+#[test]
+fn a_machine_that_stands_still_is_not_waited_for() {
+    let sooner = (0..30u64).into_par_iter().map(|seed| {
+        let without = play(&allowing(slowing(seed), false)).unwrap().record;
+        let scene = allowing(slowing(seed), true);
+        let with = play(&scene).unwrap().record;
+        assert_eq!(broken(&scene, &with), None, "seed {seed}");
+        assert_eq!(without.copies().given, 0);
+        let copies = with.copies();
+        let (before, after) = (without.schedule().makespan, with.schedule().makespan);
+        assert!(
+            after <= before + before,
+            "seed {seed}: {before} became {after}"
+        );
+        if copies.won > 0 {
+            let lost = causes(&with).unwrap();
+            let schedule = with.schedule();
+            let gap = schedule.makespan.0 as i64 - schedule.bound.makespan().0 as i64;
+            assert_eq!(lost.iter().map(|lost| lost.us).sum::<i64>(), gap);
+            assert!(lost.iter().any(|lost| lost.cause == Cause::Copies));
+        }
+        (copies.won > 0 && after < before, before.0, after.0)
+    });
+    let sooner: Vec<(bool, u64, u64)> = sooner.collect();
+    let count = sooner.iter().filter(|(sooner, ..)| *sooner).count();
+    let sum = |of: fn(&(bool, u64, u64)) -> u64| sooner.iter().map(of).sum::<u64>() as f64;
+    let share = sum(|run| run.2) / sum(|run| run.1);
+    println!(
+        "{count} of {} runs end sooner by a copy, all together in {share:.3} of the time",
+        sooner.len()
+    );
+    assert!(count * 4 >= sooner.len() * 3, "{sooner:?}");
+    assert!(share < 0.9, "{share}");
+}
+
+/// Whatever the scene is, each case has one verdict, no rule is broken, and a twentieth is the most that is spent on copies.
+#[test]
+fn copies_break_nothing_and_cost_a_twentieth() {
+    let given: u32 = (0..300u64)
+        .into_par_iter()
+        .map(|seed| {
+            let scene = allowing(drawn(seed), true);
+            let record = play(&scene).unwrap().record;
+            assert_eq!(broken(&scene, &record), None, "seed {seed}");
+            let copies = record.copies();
+            let alone = record.leases.iter().filter(|lease| lease.copied.is_none());
+            let work: Micros = alone.map(|lease| lease.span()).sum();
+            let most = Micros(work.0 * BUDGET_PERCENT / 100) + EVERY + EVERY;
+            assert!(copies.spent <= most, "seed {seed}: {copies:?} of {work}");
+            copies.given
+        })
+        .sum();
+    println!("{given} copies in 300 scenes");
+    assert!(given > 0);
+}

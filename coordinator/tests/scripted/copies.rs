@@ -1,0 +1,386 @@
+//! A test that takes longer than it should on one slot, and what a second one does about it.
+
+use crate::play::{Play, seconds};
+use evenkeel_coordinator::record::{Outcome, Verdict};
+use evenkeel_coordinator::run::{
+    AgentId, CaseEnded, CaseKey, Command, EndCause, Event, FactBody, History, InFlight,
+    ProcessEnded, RunningCase, SuiteHistory,
+};
+use evenkeel_proto::suite::Suite;
+use evenkeel_schedule::{Micros, PastRun, Sample};
+use std::collections::HashMap;
+
+/// So many units take a second each, and one more has a case that should take as long, and stands still.
+const OTHERS: u64 = 40;
+
+fn suite() -> Suite {
+    Suite {
+        copies: true,
+        ..Play::suite()
+    }
+}
+
+/// Earlier runs know of all of them, and of the last one what its case takes.
+fn history() -> History {
+    let mut known = SuiteHistory::default();
+    known.past.runs = vec![PastRun::default()];
+    let names = (0..OTHERS).map(|number| format!("other{number}"));
+    for name in names.chain(["late".to_owned()]) {
+        let sample = Sample {
+            work: seconds(1),
+            setup: Micros::ZERO,
+            run: 0,
+            passed: true,
+        };
+        known.past.units.insert(name.clone(), vec![sample]);
+        let key = CaseKey {
+            id: name.clone(),
+            occurrence: 0,
+        };
+        known.cases.insert(name, HashMap::from([(key, seconds(1))]));
+    }
+    History {
+        suites: vec![known],
+    }
+}
+
+/// The late case is at work, and may be so twice.
+struct Late {
+    play: Play,
+    /// On this agent under this lease, and on the other one under that.
+    on: u64,
+    lease: u64,
+    other: u64,
+    copy: Option<u64>,
+}
+
+/// All that two slots run but the late case.
+fn all_but_the_late_one(suite: Suite) -> Late {
+    let mut play = Play::begin_with(suite, history());
+    play.join(1);
+    let mut names: Vec<String> = (0..OTHERS).map(|number| format!("other{number}")).collect();
+    names.insert(0, "late".to_owned());
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    play.list(1, &names);
+    play.join(2);
+    let mut late: Vec<(u64, u64)> = Vec::new();
+    let mut quiet = 0;
+    // Each agent runs what it is given, the late one aside.
+    while quiet < 100 {
+        quiet += 1;
+        for agent in [1, 2] {
+            for lease in play.leases(agent) {
+                quiet = 0;
+                play.load(agent, lease.lease, &[&lease.unit]);
+                if lease.unit == "late" {
+                    late.push((agent, lease.lease));
+                    continue;
+                }
+                play.pass_time(seconds(1));
+                play.pass(agent, lease.lease, 0);
+                play.close(agent, lease.lease);
+            }
+        }
+        if late.len() == 2 {
+            break;
+        }
+        play.pass_time(Micros(10_000));
+    }
+    let (on, lease) = late[0];
+    let copy = late.get(1).map(|&(other, copy)| {
+        assert_ne!(on, other, "it is run once more, and elsewhere");
+        copy
+    });
+    Late {
+        play,
+        on,
+        lease,
+        other: 3 - on,
+        copy,
+    }
+}
+
+/// The other agent was given the late case, too, and has loaded it.
+struct Twice {
+    play: Play,
+    on: u64,
+    lease: u64,
+    other: u64,
+    copy: u64,
+}
+
+fn copied() -> Twice {
+    let Late {
+        play,
+        on,
+        lease,
+        other,
+        copy,
+    } = all_but_the_late_one(suite());
+    let copy = copy.expect("it is run once more");
+    let record = play.run.record();
+    let copied = record.lease(copy).unwrap().copied.as_ref();
+    assert_eq!(copied.map(|copy| copy.of), Some(lease));
+    Twice {
+        play,
+        on,
+        lease,
+        other,
+        copy,
+    }
+}
+
+fn cancelled(play: &mut Play, agent: u64, lease: u64) -> bool {
+    let cancel = Command::Cancel { slot: 0, lease };
+    play.told(agent).contains(&cancel)
+}
+
+fn fail(play: &mut Play, agent: u64, lease: u64) {
+    let ended = CaseEnded {
+        lease,
+        generation: 1,
+        case: 0,
+        outcome: Outcome::Failed,
+        started: play.now,
+        duration: Micros(1_000),
+        setup: Micros::ZERO,
+        ordinal: 0,
+        text: None,
+    };
+    play.tell(agent, FactBody::CaseEnded(ended));
+}
+
+fn lose(play: &mut Play, agent: u64) {
+    play.step(Event::AgentGone {
+        agent: AgentId(agent),
+        reason: "nothing was heard of it".into(),
+        lost: true,
+    });
+}
+
+fn verdict(play: &Play) -> Option<Verdict> {
+    let mut units = play.run.record().units.iter();
+    let late = units
+        .find(|unit| &*unit.name == "late")
+        .expect("it was listed");
+    late.cases[0].verdict()
+}
+
+fn closed(play: &Play) -> &str {
+    let closed = play.run.record().closed.as_ref();
+    &closed.expect("nothing is waited for").verdict
+}
+
+#[test]
+fn the_second_one_ends_first_and_nobody_waits_for_the_other() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied();
+    play.pass_time(seconds(1));
+    play.pass(other, copy, 0);
+    assert!(cancelled(&mut play, on, lease));
+    play.close(other, copy);
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+    let copies = play.run.record().copies();
+    assert_eq!((copies.given, copies.won, copies.stood), (1, 1, 0));
+    assert!(
+        copies.spent >= seconds(1) && copies.spent < Micros(1_100_000),
+        "{copies:?}"
+    );
+}
+
+#[test]
+fn the_first_one_ends_first_and_the_second_is_cancelled() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied();
+    play.pass(on, lease, 0);
+    assert!(cancelled(&mut play, other, copy));
+    play.close(on, lease);
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+    assert_eq!(play.run.record().copies().won, 0);
+}
+
+#[test]
+fn a_failure_that_came_first_stays_one_and_that_they_differ_is_told() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied();
+    fail(&mut play, on, lease);
+    play.pass(other, copy, 0);
+    play.close(on, lease);
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Failed), "red")
+    );
+    let record = play.run.record();
+    let differing: Vec<Outcome> = record.differing.iter().map(|other| other.outcome).collect();
+    assert_eq!(differing, [Outcome::Passed]);
+    let told = record
+        .notes
+        .iter()
+        .any(|note| note.text.contains("did not end alike"));
+    assert!(told, "{:?}", record.notes);
+}
+
+#[test]
+fn when_the_first_one_is_lost_the_second_stands() {
+    let Twice {
+        mut play,
+        on,
+        other,
+        copy,
+        ..
+    } = copied();
+    lose(&mut play, on);
+    assert!(play.leases(other).is_empty(), "it is at work already");
+    play.pass(other, copy, 0);
+    play.close(other, copy);
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+    let copies = play.run.record().copies();
+    assert_eq!((copies.won, copies.stood), (0, 1));
+}
+
+#[test]
+fn when_the_second_one_is_lost_the_first_goes_on_as_if_nothing_had_been() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        ..
+    } = copied();
+    lose(&mut play, other);
+    play.join(3);
+    play.pass_time(seconds(60));
+    assert!(
+        play.leases(3).is_empty(),
+        "it is not copied twice, nor run again"
+    );
+    play.pass(on, lease, 0);
+    play.close(on, lease);
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
+#[test]
+fn what_kills_both_of_them_is_an_error() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied();
+    for (agent, lease) in [(on, lease), (other, copy)] {
+        let ended = ProcessEnded {
+            kind: 0,
+            incarnation: 0,
+            cause: EndCause::KilledFromOutside,
+            in_flight: Some(InFlight {
+                lease,
+                case: Some(RunningCase {
+                    index: 0,
+                    started: play.now,
+                    ordinal: 0,
+                }),
+                loading: false,
+            }),
+            explanation: "killed".into(),
+            stderr_tail: String::new(),
+            farewell: None,
+        };
+        play.tell(agent, FactBody::ProcessEnded(ended));
+    }
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Error), "red")
+    );
+}
+
+#[test]
+fn both_are_there_when_the_coordinator_was_lost_meanwhile() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied();
+    play.crash();
+    play.back(1);
+    play.back(2);
+    play.pass(other, copy, 0);
+    assert!(cancelled(&mut play, on, lease));
+    play.close(other, copy);
+    assert_eq!(
+        (verdict(&play), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
+#[test]
+fn a_suite_that_says_nothing_of_it_is_run_once() {
+    let Late {
+        mut play,
+        on,
+        lease,
+        copy,
+        ..
+    } = all_but_the_late_one(Play::suite());
+    play.pass_time(seconds(60));
+    assert!(copy.is_none() && play.leases(3 - on).is_empty());
+    play.pass(on, lease, 0);
+    play.close(on, lease);
+    assert_eq!(closed(&play), "green");
+}
+
+#[test]
+fn one_that_takes_too_long_as_well_is_ended_when_a_twentieth_has_been_spent() {
+    let Twice {
+        mut play,
+        lease,
+        other,
+        copy,
+        ..
+    } = copied();
+    play.pass_time(seconds(30));
+    assert!(cancelled(&mut play, other, copy));
+    let record = play.run.record();
+    let work: Micros = record
+        .leases
+        .iter()
+        .filter(|lease| lease.copied.is_none())
+        .map(|lease| lease.span())
+        .sum();
+    let at_work = play.now - record.lease(lease).unwrap().begun.unwrap().at;
+    let spent = record.copies().spent;
+    assert!(
+        spent.0 * 20 <= (work + at_work).0,
+        "{spent} of {work} and {at_work}"
+    );
+    assert!(spent > seconds(2), "{spent}");
+}
