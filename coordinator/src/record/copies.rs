@@ -65,6 +65,11 @@ impl Lease {
         end.unwrap_or(now) - copy.at
     }
 
+    /// Whether a copy of it ended first.
+    pub fn hung(&self) -> bool {
+        self.was_cancelled() && self.copied.is_none()
+    }
+
     pub fn was_cancelled(&self) -> bool {
         self.ended
             .is_some_and(|ended| ended.reason == Reason::Cancelled)
@@ -104,7 +109,7 @@ impl Record {
         for lease in &self.leases {
             let Some(copy) = &lease.copied else { continue };
             copies.given += 1;
-            let won = self.lease(copy.of).is_some_and(Lease::was_cancelled);
+            let won = self.lease(copy.of).is_some_and(Lease::hung);
             copies.won += u32::from(won);
             copies.stood += u32::from(copy.stands.is_some() && !won);
             copies.spent += lease.spent_as_copy(self.latest);

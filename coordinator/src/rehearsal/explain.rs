@@ -21,7 +21,7 @@ pub enum Cause {
     Order,
     /// What ran twice at the end: below zero, by what the run would have taken longer without it.
     Copies,
-    /// Agents that were lost, or slower than the others.
+    /// Agents that were lost, or slower than the others, or on which something stood still.
     Agents,
     /// Durations that were believed and wrong, or not known.
     Estimates,
@@ -212,6 +212,7 @@ fn removed(record: &Record, scene: &Scene) -> Vec<Scene> {
         agent.loss = None;
         agent.speed = even.clone();
     }
+    nothing_hangs(&mut less);
     scenes.push(less.clone());
     less.history = less.truth();
     scenes.push(less.clone());
@@ -226,6 +227,12 @@ fn removed(record: &Record, scene: &Scene) -> Vec<Scene> {
     }
     scenes.push(less);
     scenes
+}
+
+/// What stood still once does not.
+fn nothing_hangs(scene: &mut Scene) {
+    let cases = scene.units.iter_mut().flat_map(|unit| &mut unit.cases);
+    cases.for_each(|case| case.hangs = Micros::ZERO);
 }
 
 fn allows_copies(scene: &Scene) -> bool {
@@ -272,7 +279,13 @@ fn culprit(record: &Record, scene: &Scene, cause: Cause, longest: Option<u32>) -
             };
             let slow = scene.agents.iter().min_by_key(slowest);
             let slow = slow.filter(|agent| slowest(agent) < Some(1000));
-            lost.or(slow).map(|agent| agent.name.clone())
+            // Where nothing else is known, the one on which something stood still.
+            let mut leases = record.leases.iter();
+            let hung = leases.find(|lease| lease.hung()).map(|lease| {
+                let agent = record.shards[lease.shard as usize].agent;
+                record.agents[agent as usize].name.clone()
+            });
+            lost.or(slow).map(|agent| agent.name.clone()).or(hung)
         }
         Cause::Estimates => {
             let off = scene.units.iter().zip(0..).map(|(unit, number)| {
@@ -333,6 +346,7 @@ fn changes(scene: &Scene, longest: Option<u32>) -> Vec<(Option<Step>, Scene)> {
     for agent in &mut base.agents {
         agent.loss = None;
     }
+    nothing_hangs(&mut base);
     base.history = base.truth();
     let mut changes = vec![(None, base.clone())];
     if let Some(unit) = longest {

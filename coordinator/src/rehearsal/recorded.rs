@@ -108,25 +108,27 @@ impl<'a> Ran<'a> {
                 between[unit].1 += attempts.len() as u64;
             }
         }
+        let hangs = self.hangs(record, &works);
         let again = again(&loads, &reloads);
         let units = record.units.iter().enumerate().map(|(number, unit)| {
             let load = median(&mut loads[number]).unwrap_or_default();
             let reload = median(&mut reloads[number]);
             let (rest, count) = between[number];
             let idle = Micros(rest / count.max(1));
-            let cases = unit
-                .cases
-                .iter()
-                .zip(&works[number])
-                .map(|(case, &work)| Case {
+            let cases = unit.cases.iter().zip(works[number].iter().zip(0..)).map(
+                |(case, (&work, place))| Case {
                     id: case.id.to_string(),
                     occurrence: case.occurrence,
                     group: case.group().unwrap_or_default().to_owned(),
                     work,
                     between: idle,
-                    hangs: Micros::ZERO,
+                    hangs: hangs
+                        .get(&(number as u32, place))
+                        .copied()
+                        .unwrap_or_default(),
                     fails: false,
-                });
+                },
+            );
             Unit {
                 suite: unit.suite,
                 name: unit.name.to_string(),
@@ -140,6 +142,22 @@ impl<'a> Ran<'a> {
             }
         });
         units.collect()
+    }
+
+    /// Cases that a copy ended first: what had them at work was cancelled after so long, beside what they take. How long it would have
+    /// been nobody knows.
+    fn hangs(&self, record: &Record, works: &[Vec<Micros>]) -> BTreeMap<(u32, u32), Micros> {
+        let leases = record.leases.iter().zip(&self.by_lease);
+        let originals = leases.filter(|(lease, _)| lease.hung());
+        let hangs = originals.filter_map(|(lease, attempts)| {
+            let ran = |number: &u32| attempts.iter().any(|(_, case)| *case == *number as usize);
+            let case = *lease.cases.iter().find(|number| !ran(number))?;
+            let last = attempts.last().map(|(attempt, _)| attempt.ended);
+            let since = last.or(lease.begun.map(|begun| begun.at))?;
+            let work = works[lease.unit as usize][case as usize];
+            Some(((lease.unit, case), lease.ended?.at - since - work))
+        });
+        hangs.collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::broken::broken;
 use crate::scenes::drawn;
-use evenkeel_coordinator::rehearsal::{Cause, Model, Scene, Speed, causes, play};
+use evenkeel_coordinator::rehearsal::{Cause, Model, Scene, Speed, causes, dearest, play};
 use evenkeel_coordinator::run::copies::{BUDGET_PERCENT, EVERY};
 use evenkeel_schedule::Micros;
 use rayon::prelude::*;
@@ -66,6 +66,34 @@ fn a_machine_that_stands_still_is_not_waited_for() {
     );
     assert!(count * 4 >= sooner.len() * 3, "{sooner:?}");
     assert!(share < 0.9, "{share}");
+}
+
+/// A case stands still for a minute on whoever begins it first.
+#[test]
+fn what_stands_still_is_not_waited_for_and_its_machine_is_named() {
+    for seed in 0..10 {
+        let mut scene = slowing(seed);
+        for agent in &mut scene.agents {
+            agent.speed = Speed::default();
+        }
+        scene.units[7].cases[2].hangs = Micros(60_000_000);
+        let without = play(&allowing(scene.clone(), false)).unwrap().record;
+        let scene = allowing(scene, true);
+        let with = play(&scene).unwrap().record;
+        assert_eq!(broken(&scene, &with), None, "seed {seed}");
+        assert_eq!(with.copies().won, 1, "seed {seed}");
+        let (before, after) = (without.schedule().makespan, with.schedule().makespan);
+        assert!(
+            after.0 * 3 < before.0,
+            "seed {seed}: {before} became {after}"
+        );
+        let lost = causes(&with).unwrap();
+        let first = dearest(&lost)[0];
+        let lease = with.leases.iter().find(|lease| lease.hung()).unwrap();
+        let agent = with.shards[lease.shard as usize].agent as usize;
+        assert_eq!(first.cause, Cause::Agents, "seed {seed}: {lost:?}");
+        assert_eq!(first.what.as_ref(), Some(&with.agents[agent].name));
+    }
 }
 
 /// Whatever the scene is, each case has one verdict, no rule is broken, and a twentieth is the most that is spent on copies.
