@@ -8,6 +8,7 @@ mod clock;
 mod framework;
 pub mod guard;
 mod hooks;
+mod left;
 mod listing;
 mod machine;
 mod process;
@@ -19,7 +20,8 @@ mod sockets;
 mod standing;
 
 pub use framework::{Framework, RecogniseError, recognise};
+pub use left::{AgentError, Left};
 pub use listing::{ListError, ListedUnit, list};
 pub use process::{Played, Stage};
-pub use session::{Agent, AgentConfig, AgentError, Left, RunName};
+pub use session::{Agent, AgentConfig, RunName};
 pub use standing::{Alone, News, stand};

@@ -7,19 +7,18 @@ use crate::batch::{self, Report, Stream, Way};
 use crate::clock::now_us;
 use crate::framework::{Identity, recognise};
 use crate::hooks::Hooks;
+use crate::left::{AgentError, Left};
 use crate::machine::{cpu_model, hostname};
 use crate::process::{Processes, Stage};
 use crate::slot::{Kind, Setup, Slot, SlotCommand};
 use crate::sockets::Sockets;
 use evenkeel_proto::{MAX_MESSAGE, VERSIONS, v1};
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tonic::Code;
 use tonic::transport::Channel;
 use v1::agent_message::Body as Out;
 use v1::agent_service_client::AgentServiceClient;
@@ -50,46 +49,6 @@ pub struct RunName {
     pub run: String,
     /// How long it is waited for.
     pub wait: Duration,
-}
-
-/// How a session ended in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// As it was told to by whoever started it.
-    Told,
-    /// The coordinator needs it no more.
-    Dismissed { reason: String, failed: bool },
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The connection is gone. What the agent holds may still stand: another session is worth trying.
-    #[error("the connection to the coordinator was lost: {message}")]
-    Cut { message: String },
-    /// The coordinator does not want this agent, and will not if it tries again.
-    #[error("the coordinator refuses this agent: {message}")]
-    Refused { message: String },
-    #[error("the coordinator sent a message that is not allowed: {what}")]
-    Protocol { what: &'static str },
-    #[error("cannot prepare the directory for sockets")]
-    Sockets {
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl AgentError {
-    fn of(status: &tonic::Status) -> AgentError {
-        let message = status.message().to_owned();
-        match status.code() {
-            Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented => AgentError::Refused { message },
-            _ => AgentError::Cut { message },
-        }
-    }
 }
 
 /// How many messages may wait for the stream; slots wait then.

@@ -1,7 +1,8 @@
 //! An agent that stands: one session after the other, across cuts and restarts of the coordinator, until it has left or has been alone
 //! for too long.
 
-use crate::session::{Agent, AgentError, Left};
+use crate::left::{AgentError, Left};
+use crate::session::Agent;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
