@@ -15,6 +15,7 @@ pub enum Fault {
     /// A second session of an agent does not end the first.
     TwoSessions,
     /// An agent that was given up goes on with leases that stand no more.
+    #[cfg(feature = "planted")]
     ResumedThoughLost,
 }
 
