@@ -7,9 +7,11 @@ import os
 import re
 import sys
 
+import pytest
 from _pytest._io import TerminalWriter
 
 _files = {}
+_left = ""  # PYTEST_CURRENT_TEST as the last test left it: pytest does not clear it where a tear-down fails
 _encode, _getpid = json.JSONEncoder(ensure_ascii=False).encode, os.getpid  # before some test replaces them
 _surrogates = re.compile("[\ud800-\udfff]")  # halves of a character, which become U+FFFD in every report of Evenkeel
 
@@ -34,8 +36,15 @@ def printed(report):
 def log(text):
     """For tests and fixtures: a line that plain pytest and Evenkeel must write equally often, on one slot in the same order. What
     begins with a scope (`session`, `package`, `module`, `class`) happens once a process, or not at all where it has no test for it."""
-    file = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]
+    current = os.environ.get("PYTEST_CURRENT_TEST", "")
+    file = "" if current == _left else current.split("::")[0]
     record("log", file=file, source=sys._getframe(1).f_code.co_filename, text=text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logfinish():
+    global _left
+    _left = os.environ.get("PYTEST_CURRENT_TEST", "")
 
 
 def pytest_runtest_logreport(report):
