@@ -6,7 +6,7 @@ use evenkeel_schedule::Micros;
 use l::lease_ended::Reason;
 
 /// What a lease is that was given as a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     /// The lease that had its cases before.
     pub of: u64,
@@ -14,6 +14,8 @@ pub struct Copied {
     pub at: Micros,
     /// Since when it has them alone: the other one was lost, or cancelled because the copy was first.
     pub stands: Option<Micros>,
+    /// Cases that it gave back before: they are the other one's, whatever becomes of that.
+    pub gave_back: Vec<u32>,
 }
 
 impl Copied {
@@ -22,6 +24,7 @@ impl Copied {
             of: copy.of,
             at: Micros(copy.at_us),
             stands: None,
+            gave_back: Vec::new(),
         }
     }
 }
@@ -134,8 +137,14 @@ impl Record {
     /// What nobody has of a copy's cases, and it has declared, is its own.
     pub(super) fn inherit(&mut self, heir: Option<u64>, unit: usize) {
         let Some(heir) = heir else { return };
-        let cases = self.lease(heir).map(|lease| lease.cases.clone());
-        for number in cases.unwrap_or_default() {
+        let Some(lease) = self.lease(heir) else {
+            return;
+        };
+        let gave_back = lease.copied.as_ref().map(|copy| &copy.gave_back[..]);
+        let gave_back = gave_back.unwrap_or_default();
+        let cases = lease.cases.iter().copied();
+        let cases = cases.filter(|number| !gave_back.contains(number));
+        for number in cases.collect::<Vec<u32>>() {
             let case = &mut self.units[unit].cases[number as usize];
             if case.owner == 0 {
                 case.owner = case::owner(heir);

@@ -525,7 +525,11 @@ impl Record {
 
     fn apply_returned(&mut self, returned: &l::Returned) -> Result<(), ApplyError> {
         let owner = case::owner(returned.lease);
-        let unit = self.lease_mut(returned.lease)?.unit;
+        let lease = self.lease_mut(returned.lease)?;
+        if let Some(copy) = lease.copied.as_mut().filter(|copy| copy.stands.is_none()) {
+            copy.gave_back.extend_from_slice(&returned.cases);
+        }
+        let unit = lease.unit;
         let unit = self.unit_mut(unit)?;
         for number in &returned.cases {
             let case = unit

@@ -13,6 +13,7 @@ use super::planted::{Fault, is_planted};
 use super::state::Kills;
 use super::{Command, Level, Micros, Part, Phase, Run, Work};
 use evenkeel_proto::ledger as l;
+use l::entry::Body;
 use l::lease_ended::Reason;
 
 /// What slots spend on copies is no more than this part of what they spend on everything else, in percent.
@@ -141,11 +142,7 @@ impl Run {
         let declared = state.place.declared?;
         let on_record = self.record.lease(lease)?;
         let cases = &self.record.units[unit as usize].cases;
-        let numbers = on_record.cases.iter().copied().filter(|&number| {
-            let case = &cases[number as usize];
-            case.is_owned_by(lease) && case.verdict().is_none()
-        });
-        let numbers: Vec<u32> = numbers.collect();
+        let numbers = self.undecided_of(lease);
         let suspect = |number: &u32| {
             let key = (unit, *number);
             let grouped = cases[*number as usize].group().is_some();
@@ -324,15 +321,33 @@ impl Run {
 
     /// A case of a lease has its verdict. Where that was the last of what two leases had, the other one is not needed any more.
     pub(super) fn settle_pair(&mut self, at: Micros, lease: u64) {
-        let copied = self.record.lease(lease).and_then(|own| own.copied.as_ref());
-        let (copy, other) = match (self.record.copy_of(lease), copied.map(|copy| copy.of)) {
-            (Some(copy), _) => (copy, copy),
-            (None, Some(of)) if self.record.copy_of(of) == Some(lease) => (lease, of),
-            (None, _) => return,
-        };
-        if self.undecided_of_copy(copy).is_empty() {
-            self.cancel(at, other);
+        if let Some(copy) = self.record.copy_of(lease) {
+            if self.undecided_of_copy(copy).is_empty() {
+                self.cancel(at, copy);
+            }
+            return;
         }
+        let copied = self.record.lease(lease).and_then(|own| own.copied.as_ref());
+        let Some(of) = copied.map(|copy| copy.of) else {
+            return;
+        };
+        // What the copy has given back is still the other one's.
+        if self.record.copy_of(of) == Some(lease) && self.undecided_of(of).is_empty() {
+            self.cancel(at, of);
+        }
+    }
+
+    /// Cases that a lease has and that have no verdict.
+    fn undecided_of(&self, lease: u64) -> Vec<u32> {
+        let Some(on_record) = self.record.lease(lease) else {
+            return Vec::new();
+        };
+        let cases = &self.record.units[on_record.unit as usize].cases;
+        let own = on_record.cases.iter().copied().filter(|&number| {
+            let case = &cases[number as usize];
+            case.is_owned_by(lease) && case.verdict().is_none()
+        });
+        own.collect()
     }
 
     /// Cases of a copy that have no verdict.
@@ -378,7 +393,7 @@ impl Run {
     pub(super) fn give_back_of_pair(
         &mut self,
         shard: u32,
-        work: u32,
+        (lease, work): (u64, u32),
         copy: Option<u64>,
         numbers: &[u32],
     ) -> bool {
@@ -394,6 +409,8 @@ impl Run {
         }
         if own {
             self.shards[shard as usize].revoking = None;
+            let cases = numbers.to_vec();
+            self.append(Body::Returned(l::Returned { lease, cases }));
         }
         own
     }

@@ -256,7 +256,7 @@ impl Run {
             .filter_map(|&case| on_record.cases.get(case as usize).copied())
             .collect();
         let copy = self.record.copy_of(lease);
-        if self.give_back_of_pair(shard, work, copy, &numbers) {
+        if self.give_back_of_pair(shard, (lease, work), copy, &numbers) {
             return;
         }
         match self

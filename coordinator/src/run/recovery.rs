@@ -321,6 +321,9 @@ impl Run {
             let work = match (lease.alone, rest) {
                 (None, false) if copy_of.is_some() => {
                     let own = lease.named.iter().copied();
+                    let gave_back =
+                        |case: &u32| copy_of.is_some_and(|copy| copy.gave_back.contains(case));
+                    let own = own.filter(|case| !gave_back(case));
                     let kept = own.filter(|&case| self.verdict_of(lease.unit, case).is_none());
                     let work = self.new_work(lease.unit, Part::Named(kept.collect()));
                     self.works[work as usize].copy_of = copy_of.map(|copy| copy.of);

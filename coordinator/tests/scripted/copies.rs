@@ -12,6 +12,8 @@ use std::collections::HashMap;
 
 /// So many units take a second each, and one more has a case that should take as long, and stands still.
 const OTHERS: u64 = 40;
+/// A short case of the same unit, where it has one.
+const BEHIND: &str = "behind";
 
 fn suite() -> Suite {
     Suite {
@@ -37,7 +39,15 @@ fn history() -> History {
             id: name.clone(),
             occurrence: 0,
         };
-        known.cases.insert(name, HashMap::from([(key, seconds(1))]));
+        let mut cases = HashMap::from([(key, seconds(1))]);
+        if name == "late" {
+            let key = CaseKey {
+                id: BEHIND.to_owned(),
+                occurrence: 0,
+            };
+            cases.insert(key, Micros(1_000));
+        }
+        known.cases.insert(name, cases);
     }
     History {
         suites: vec![known],
@@ -56,6 +66,11 @@ struct Late {
 
 /// All that two slots run but the late case.
 fn all_but_the_late_one(suite: Suite) -> Late {
+    all_but_the_late_ones(suite, &["late"])
+}
+
+/// The same where the unit of the late case has these.
+fn all_but_the_late_ones(suite: Suite, cases: &[&str]) -> Late {
     let mut play = Play::begin_with(suite, history());
     play.join(1);
     let mut names: Vec<String> = (0..OTHERS).map(|number| format!("other{number}")).collect();
@@ -71,11 +86,12 @@ fn all_but_the_late_one(suite: Suite) -> Late {
         for agent in [1, 2] {
             for lease in play.leases(agent) {
                 quiet = 0;
-                play.load(agent, lease.lease, &[&lease.unit]);
                 if lease.unit == "late" {
+                    play.load(agent, lease.lease, cases);
                     late.push((agent, lease.lease));
                     continue;
                 }
+                play.load(agent, lease.lease, &[&lease.unit]);
                 play.pass_time(seconds(1));
                 play.pass(agent, lease.lease, 0);
                 play.close(agent, lease.lease);
@@ -110,13 +126,17 @@ struct Twice {
 }
 
 fn copied() -> Twice {
+    copied_of(&["late"])
+}
+
+fn copied_of(cases: &[&str]) -> Twice {
     let Late {
         play,
         on,
         lease,
         other,
         copy,
-    } = all_but_the_late_one(suite());
+    } = all_but_the_late_ones(suite(), cases);
     let copy = copy.expect("it is run once more");
     let record = play.run.record();
     let copied = record.lease(copy).unwrap().copied.as_ref();
@@ -159,11 +179,15 @@ fn lose(play: &mut Play, agent: u64) {
 }
 
 fn verdict(play: &Play) -> Option<Verdict> {
+    verdict_of(play, 0)
+}
+
+fn verdict_of(play: &Play, case: usize) -> Option<Verdict> {
     let mut units = play.run.record().units.iter();
     let late = units
         .find(|unit| &*unit.name == "late")
         .expect("it was listed");
-    late.cases[0].verdict()
+    late.cases[case].verdict()
 }
 
 fn closed(play: &Play) -> &str {
@@ -239,6 +263,93 @@ fn a_failure_that_came_first_stays_one_and_that_they_differ_is_told() {
         .iter()
         .any(|note| note.text.contains("did not end alike"));
     assert!(told, "{:?}", record.notes);
+}
+
+/// The second one's slot is told to go, gives back what it has not started, and ends what it has.
+fn given_back_by_the_second() -> Twice {
+    let mut twice = copied_of(&["late", BEHIND]);
+    let Twice {
+        ref mut play,
+        other,
+        copy,
+        ..
+    } = twice;
+    play.step(Event::Release {
+        agent: AgentId(other),
+        slots: vec![0],
+    });
+    let returned = FactBody::Returned {
+        lease: copy,
+        cases: vec![1],
+        all: false,
+    };
+    play.tell(other, returned);
+    twice
+}
+
+#[test]
+fn what_the_second_one_gave_back_is_still_run_by_the_first() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = given_back_by_the_second();
+    play.pass(other, copy, 0);
+    play.close(other, copy);
+    assert!(!cancelled(&mut play, on, lease), "one case is its alone");
+    assert_eq!(verdict_of(&play, 1), None);
+    play.pass(on, lease, 0);
+    play.pass(on, lease, 1);
+    play.close(on, lease);
+    assert_eq!(
+        (verdict_of(&play, 1), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
+/// `crash`: the coordinator was lost meanwhile.
+fn given_back_and_the_first_is_lost(crash: bool) {
+    let Twice {
+        mut play,
+        on,
+        other,
+        copy,
+        ..
+    } = given_back_by_the_second();
+    if crash {
+        play.crash();
+        play.back(1);
+        play.back(2);
+        play.step(Event::Release {
+            agent: AgentId(other),
+            slots: vec![0],
+        });
+    }
+    lose(&mut play, on);
+    play.pass(other, copy, 0);
+    play.close(other, copy);
+    play.join(3);
+    let lease = play.lease(3).lease;
+    play.load(3, lease, &[BEHIND]);
+    play.pass(3, lease, 0);
+    play.close(3, lease);
+    assert_eq!(verdict(&play), Some(Verdict::Passed));
+    assert_eq!(
+        (verdict_of(&play, 1), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
+#[test]
+fn what_the_second_one_gave_back_runs_elsewhere_when_the_first_is_lost() {
+    given_back_and_the_first_is_lost(false);
+}
+
+#[test]
+fn that_it_gave_back_something_is_known_to_another_coordinator() {
+    given_back_and_the_first_is_lost(true);
 }
 
 #[test]
