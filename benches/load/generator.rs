@@ -37,7 +37,9 @@ pub fn main(address: &str, agents: u32, slots: u32) {
             let (address, said) = (address.to_owned(), said.clone());
             tokio::spawn(async move {
                 if let Err(error) = serve(&address, number, slots, &said).await {
+                    // What is measured is all of them.
                     eprintln!("agent {number}: {error}");
+                    std::process::exit(1);
                 }
                 said.send(Said::Left).ok();
             });

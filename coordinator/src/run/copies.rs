@@ -67,7 +67,7 @@ impl Run {
         looks.then(|| self.copying.next.max(now + Micros(1)))
     }
 
-    fn has_copies(&self) -> bool {
+    pub(super) fn has_copies(&self) -> bool {
         self.record.pairs().next().is_some()
     }
 

@@ -107,6 +107,7 @@ impl Run {
                 | FactBody::CaseEnded(_)
                 | FactBody::UnitClosed { .. }
                 | FactBody::CaseRunning { .. }
+                | FactBody::Waiting { .. }
                 | FactBody::Log { .. }
         );
         if own {

@@ -30,6 +30,7 @@ impl Run {
                     run.dispatcher.is_free(shard) && !run.shards[shard as usize].told_idle
                 };
                 self.keep_quiet();
+                self.ask_again(now);
                 let shards = self.stirred(now);
                 self.hand_out_to(&shards, now, 1, free);
                 self.hand_out_to(&shards, now, usize::MAX, |_, _| true);
@@ -129,6 +130,7 @@ impl Run {
             if !avoided.is_empty() {
                 // It would be offered the same again at once, and refuse it, for as long as nobody else comes for it.
                 self.shards[shard as usize].refuses_until = now + REFUSED;
+                self.refusing.insert(shard);
             }
             for work in avoided {
                 self.work_again(work);
@@ -137,10 +139,26 @@ impl Run {
         }
     }
 
+    /// Slots that refused something a while ago may get something again.
+    fn ask_again(&mut self, now: Micros) {
+        let shards = &self.shards;
+        let refuses = |shard: u32| shards[shard as usize].refuses_until > now;
+        self.refusing.retain(|&shard| {
+            if !refuses(shard) {
+                self.stir.insert(shard);
+            }
+            refuses(shard)
+        });
+    }
+
     /// When a slot that refused something is asked again, if anything waits.
     pub(super) fn asks_again_at(&self, now: Micros) -> Option<Micros> {
-        let shards = self.shards.iter().filter(|shard| !shard.gone);
-        let untils = shards.map(|shard| shard.refuses_until);
+        let shards = self
+            .refusing
+            .iter()
+            .map(|&shard| &self.shards[shard as usize]);
+        let untils = shards.filter(|shard| !shard.gone);
+        let untils = untils.map(|shard| shard.refuses_until);
         let next = untils.filter(|until| *until > now).min();
         next.filter(|_| self.dispatcher.is_waiting())
     }
@@ -162,11 +180,15 @@ impl Run {
         let kinds = self.rules.kinds_count();
         let gets_more = (0..kinds).map(|kind| self.gets_more(kind, false));
         let gets_more: Vec<bool> = gets_more.collect();
+        // While there is more for all of them, only one that waits may be in the way of others.
+        let all_get_more = running && gets_more.iter().all(|more| *more);
+        let may_be_in_the_way = self.dispatcher.awaits_any() || self.has_copies();
+        if all_get_more && !may_be_in_the_way && self.serving() > 1 {
+            return;
+        }
         let shards = &self.shards;
         self.waiters.retain(|&shard| shards[shard as usize].waiting);
-        // While there is more for all of them, only one that waits may be in the way of others.
-        let several_wait = self.waiters.is_empty() || self.serving() > 1;
-        if running && several_wait && gets_more.iter().all(|more| *more) {
+        if all_get_more && (self.waiters.is_empty() || self.serving() > 1) {
             for shard in self.waiters.clone() {
                 let told = self.is_in_the_way(shard) || self.waits_in_pair(shard);
                 if untold(&self.shards[shard as usize]) && told {

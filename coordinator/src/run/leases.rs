@@ -565,7 +565,7 @@ impl Run {
             self.append(Body::ShardClosed(l::ShardClosed { shard }));
         }
         let state = &mut self.shards[shard as usize];
-        state.gone = true;
+        self.slots_gone += u32::from(!std::mem::replace(&mut state.gone, true));
         state.ready = false;
         state.unit = None;
         state.long_case = None;

@@ -148,6 +148,10 @@ pub struct Run {
     /// what the dispatcher had then.
     stir: BTreeSet<u32>,
     stir_all: bool,
+    /// How many slots are gone.
+    slots_gone: u32,
+    /// Slots that have just refused what they were given.
+    refusing: BTreeSet<u32>,
     /// Slots that cannot go on before they know what comes next, and some that could not.
     waiters: BTreeSet<u32>,
     looked: Micros,
@@ -263,6 +267,8 @@ impl Run {
             works_open: 0,
             stir: BTreeSet::new(),
             stir_all: true,
+            slots_gone: 0,
+            refusing: BTreeSet::new(),
             waiters: BTreeSet::new(),
             looked: Micros::ZERO,
             seen_version: 0,

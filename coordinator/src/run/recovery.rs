@@ -243,6 +243,7 @@ impl Run {
                     }
                 }
             }
+            self.slots_gone += u32::from(gone);
             self.shards.push(state);
         }
     }

@@ -229,7 +229,7 @@ impl Run {
     }
 
     pub(super) fn serving(&self) -> u32 {
-        self.shards.iter().filter(|shard| !shard.gone).count() as u32
+        self.shards.len() as u32 - self.slots_gone
     }
 
     /// Takes back from a shard what it could not end by the time the others should, if that is worth it.

@@ -21,6 +21,11 @@ impl Dispatcher {
         self.queues.of_kind(kind).next().is_some()
     }
 
+    /// Whether there may be a slot that [`Self::is_awaited`].
+    pub fn awaits_any(&self) -> bool {
+        !self.holders.is_empty() || self.queues.count > 0 && self.queues.sociable == 0
+    }
+
     /// Whether something cannot run before this slot has ended what it has: because of a lock, or because it runs alone and
     /// nothing else is left.
     pub fn is_awaited(&self, slot: u32) -> bool {

@@ -80,8 +80,6 @@ pub struct Dispatcher {
     deferring: BTreeSet<u32>,
     /// Slots that have nothing and are left something, by when they should have come for it.
     awaited: BTreeSet<(Micros, u32)>,
-    /// Slots whose unit takes longer than it should, with another one behind it.
-    suspects: BTreeSet<u32>,
     /// Grows with whatever may change what any slot gets.
     version: u64,
     was_nearly_over: bool,
@@ -262,7 +260,7 @@ impl Dispatcher {
             if self.slots.laden.contains(&slot) {
                 self.slots.change(slot, &self.queues, now, |_| ());
                 self.target.change();
-                self.suspects.insert(slot);
+                self.slots.overdue.insert(slot);
                 self.note_due(slot, now);
             }
             slots.push(slot);

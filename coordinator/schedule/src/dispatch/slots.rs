@@ -171,6 +171,8 @@ pub(super) struct Slots {
     pub idle: usize,
     /// Those that hold more than they have at work.
     pub laden: BTreeSet<u32>,
+    /// Those of them whose unit takes longer than it should.
+    pub overdue: BTreeSet<u32>,
     /// Thousandths of the reference speed: of all, of those that hold something, and these times when they are free.
     pub speed: u64,
     busy_speed: u64,
@@ -220,6 +222,7 @@ impl Slots {
             self.count -= 1;
             self.count_kind(state.usable(), None);
             self.forget(slot, &state);
+            self.overdue.remove(&slot);
         }
     }
 
@@ -241,6 +244,8 @@ impl Slots {
         }
         if state.is_laden() {
             self.laden.insert(slot);
+        } else {
+            self.overdue.remove(&slot);
         }
     }
 

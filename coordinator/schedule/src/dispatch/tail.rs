@@ -17,14 +17,13 @@ impl Dispatcher {
                 .filter_map(|&slot| self.waits_behind(slot, now));
             return laden.max().map(|(_, slot, unit)| (slot, unit));
         }
-        let laden = &self.slots.laden;
-        self.suspects.retain(|slot| laden.contains(slot));
-        if self.suspects.is_empty() {
+        if self.slots.overdue.is_empty() {
             return None;
         }
         let target = self.target.get(&self.slots, &self.queues, now);
         let late = self
-            .suspects
+            .slots
+            .overdue
             .iter()
             .filter(|&&slot| self.slots.free(slot, now) > target);
         let late = late.filter_map(|&slot| self.waits_behind(slot, now));

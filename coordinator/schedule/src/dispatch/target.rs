@@ -11,7 +11,7 @@ use super::queues::{Entry, Queues};
 use super::slots::Slots;
 use crate::Micros;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// So many of the largest units for each slot are placed.
 const EACH: usize = 2;
@@ -28,7 +28,8 @@ type ByFree = BinaryHeap<Reverse<(Micros, u32)>>;
 /// Where the largest units of a kind go.
 #[derive(Debug, Default)]
 struct Placement {
-    left_to: BTreeMap<u32, BTreeSet<Entry>>,
+    /// By slot, and the largest last.
+    left_to: Vec<(u32, Entry)>,
     /// The largest one of all, and when it should end where it is left to.
     largest: Option<(Entry, Micros)>,
     end: Micros,
@@ -97,7 +98,9 @@ impl Target {
         };
         let (count, moved) = (slots.count as u64, self.changes - placement.changes);
         let spacing = count * count / 40_000;
-        moved > spacing || moved > 0 && now >= placement.made + Micros(count * 10)
+        let pause = Micros(count * count / 4_000);
+        moved > spacing && now >= placement.made + pause
+            || moved > 0 && now >= placement.made + Micros(count * 10)
     }
 
     /// Places the largest units of a kind, where that was not done lately. Slots that hold nothing and are left something: they are
@@ -119,46 +122,49 @@ impl Target {
             ..Placement::default()
         };
         // Slots of about the same speed in the order in which they are free.
-        let mut alike: BTreeMap<u32, (u32, ByFree)> = BTreeMap::new();
+        let mut able: BTreeMap<u32, (u32, Vec<Reverse<(Micros, u32)>>)> = BTreeMap::new();
         let busy = slots.busy.iter().copied();
         let idle = slots.without().map(|(slot, _)| (now, slot));
         for (free, slot) in idle.chain(busy) {
             let Some(state) = slots.get(slot) else {
                 continue;
             };
-            let able = state.ready && state.kind == kind && !state.barred.contains(&kind);
-            if !able || state.is_deaf(now) {
+            let is_able = state.ready && state.kind == kind && !state.barred.contains(&kind);
+            if !is_able || state.is_deaf(now) {
                 continue;
             }
             let speed = state.speed.milli.max(1);
             let class = speed.ilog2() * ALIKE + (speed << 5 >> speed.ilog2());
-            let (_, heap) = alike.entry(class).or_insert((speed, BinaryHeap::new()));
-            heap.push(Reverse((free.max(now), slot)));
+            let (_, alike) = able.entry(class).or_insert((speed, Vec::new()));
+            alike.push(Reverse((free.max(now), slot)));
         }
+        let heaps = able.into_iter();
+        let heaps = heaps.map(|(_, (speed, slots))| (speed, ByFree::from(slots)));
+        let mut alike: Vec<(u32, ByFree)> = heaps.collect();
         for (entry, expected) in units {
-            let ends = alike.iter().filter_map(|(class, (speed, heap))| {
+            let ends = (0..).zip(&alike).filter_map(|(class, (speed, heap))| {
                 let Reverse((free, _)) = heap.peek()?;
                 let took = u128::from(expected.0) * 1000 / u128::from(*speed);
-                Some((
-                    *free + Micros(u64::try_from(took).unwrap_or(u64::MAX)),
-                    *class,
-                ))
+                let took = Micros(u64::try_from(took).unwrap_or(u64::MAX));
+                Some((*free + took, class))
             });
             let Some((end, class)) = ends.min() else {
                 break;
             };
             placement.end = placement.end.max(end);
             placement.largest.get_or_insert((entry, end));
-            if let Some((_, heap)) = alike.get_mut(&class)
-                && let Some(Reverse((_, slot))) = heap.pop()
-            {
-                heap.push(Reverse((end, slot)));
-                placement.left_to.entry(slot).or_default().insert(entry);
+            let (_, heap): &mut (u32, ByFree) = &mut alike[class];
+            if let Some(mut first) = heap.peek_mut() {
+                let Reverse((_, slot)) = *first;
+                *first = Reverse((end, slot));
+                placement.left_to.push((slot, entry));
             }
         }
-        let nothing = placement.left_to.keys().copied();
+        placement.left_to.sort_unstable();
+        let nothing = placement.left_to.iter().map(|(slot, _)| *slot);
         let nothing = nothing.filter(|slot| slots.get(*slot).is_some_and(|slot| slot.is_free()));
         let mut asked: Vec<u32> = nothing.collect();
+        asked.dedup();
         asked.retain(|&slot| {
             let state = slots.touch(slot);
             state.is_some_and(|slot| slot.left_something(now))
@@ -176,16 +182,19 @@ impl Target {
     }
 
     /// The largest unit that waits and is left to a slot.
-    pub fn left_to(&mut self, kind: u32, slot: u32, queues: &Queues) -> Option<Entry> {
-        let left = self.placements.get_mut(&kind)?.left_to.get_mut(&slot)?;
-        while let Some(&entry) = left.last() {
+    pub fn left_to(&self, kind: u32, slot: u32, queues: &Queues) -> Option<Entry> {
+        let left = &self.placements.get(&kind)?.left_to;
+        let end = left.partition_point(|(other, _)| *other <= slot);
+        let own = left[..end]
+            .iter()
+            .rev()
+            .map_while(|(other, entry)| (*other == slot).then_some(*entry));
+        // Others may have been given it meanwhile.
+        let waits = |entry: &Entry| {
             let unit = queues.unit(entry.2.0).filter(|unit| unit.waits);
-            if unit.is_some_and(|unit| super::queues::entry(entry.2.0, &unit.weight) == entry) {
-                return Some(entry);
-            }
-            left.pop_last();
-        }
-        None
+            unit.is_some_and(|unit| super::queues::entry(entry.2.0, &unit.weight) == *entry)
+        };
+        own.into_iter().find(waits)
     }
 }
 
