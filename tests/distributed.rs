@@ -6,49 +6,11 @@ mod support;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use support::{EVENKEEL, Running, Suite, named, noop, pytest, sound, text};
-
-/// Starts a coordinator; its address is what it prints.
-fn coordinator<'a>(suite: &'a Suite, listen: &str) -> (Running<'a>, String) {
-    let mut command = suite.command(EVENKEEL);
-    command.args(["coordinator", "--listen", listen, "--state", ".evenkeel"]);
-    let mut running = suite.start(command);
-    let out = running.stdout_path();
-    let mut address = None;
-    running.until("the coordinator's address", || {
-        let said = std::fs::read_to_string(&out).unwrap();
-        address = said
-            .strip_prefix("listening on ")
-            .and_then(|rest| rest.strip_suffix('\n'))
-            .map(str::to_owned);
-        address.is_some()
-    });
-    (running, address.unwrap())
-}
+use support::serving::coordinator_at as coordinator;
+use support::{EVENKEEL, Running, Suite, named, noop, pytest, serving, sound, text};
 
 fn agent<'a>(suite: &'a Suite, address: &str, name: &str, slots: &str) -> Running<'a> {
-    agent_with(suite, address, name, slots, &[])
-}
-
-fn agent_with<'a>(
-    suite: &'a Suite,
-    address: &str,
-    name: &str,
-    slots: &str,
-    more: &[&str],
-) -> Running<'a> {
-    let mut command = suite.command(EVENKEEL);
-    command.args([
-        "agent",
-        "--coordinator",
-        address,
-        "--name",
-        name,
-        "--slots",
-        slots,
-    ]);
-    command.args(more);
-    suite.start(command)
+    serving::agent(suite, address, name, &["--slots", slots])
 }
 
 /// Each case of the noop runner has exactly one final attempt in the events and one line in the report.
@@ -342,7 +304,12 @@ fn beyond_this_machine_everything_is_refused() {
 fn a_coordinator_that_does_not_come_back_is_no_verdict() {
     let suite = Suite::new();
     let (coordinator, address) = coordinator(&suite, "127.0.0.1:0");
-    let agent = agent_with(&suite, &address, "only", "1", &["--give-up-after", "1s"]);
+    let agent = serving::agent(
+        &suite,
+        &address,
+        "only",
+        &["--slots", "1", "--give-up-after", "1s"],
+    );
     let mut run = suite.start_noop(
         &["--coordinator", &address, "--give-up-after", "1s"],
         &["--units", "50", "--sleep-us", "10000"],

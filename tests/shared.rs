@@ -7,27 +7,8 @@ mod support;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use support::serving::{agent, coordinator};
 use support::{EVENKEEL, Ended, Running, Suite, named, noop, sound, text};
-
-/// Starts a coordinator on a Unix socket in the suite's directory, and waits until it listens.
-fn coordinator(suite: &Suite) -> (Running<'_>, String) {
-    let address = format!("unix:{}", suite.root.join("socket").display());
-    let mut command = suite.command(EVENKEEL);
-    command.args(["coordinator", "--listen", &address, "--state", ".evenkeel"]);
-    let mut running = suite.start(command);
-    let out = running.stdout_path();
-    running.until("the coordinator to listen", || {
-        std::fs::read_to_string(&out).unwrap().contains("listening")
-    });
-    (running, address)
-}
-
-fn agent<'a>(suite: &'a Suite, address: &str, name: &str, more: &[&str]) -> Running<'a> {
-    let mut command = suite.command(EVENKEEL);
-    command.args(["agent", "--coordinator", address, "--name", name]);
-    command.args(more);
-    suite.start(command)
-}
 
 /// Starts a run of the runner that does nothing, with reports of its own.
 fn run<'a>(

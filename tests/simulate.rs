@@ -5,22 +5,8 @@
 mod support;
 
 use serde_json::Value;
-use std::sync::{Mutex, PoisonError};
 use support::Suite;
-
-/// Files of tests that sleep for between 10 and 90 ms, and what all of them take: about 24 s.
-fn files() -> Vec<(String, String)> {
-    let files = (0..24).map(|file| {
-        let times = (0..20).map(|test| (file * 37 + test * 61) % 80 + 10);
-        let times: Vec<String> = times.map(|ms| format!("0.{ms:03}")).collect();
-        let text = format!(
-            "import time, pytest\n@pytest.mark.parametrize('s', [{}])\ndef test(s): time.sleep(s)\n",
-            times.join(", ")
-        );
-        (format!("test_{file:02}.py"), text)
-    });
-    files.collect()
-}
+use support::measured::{close, measured, sleeping_files};
 
 fn simulated(suite: &Suite, run: &str, slots: &str) -> Value {
     let ended = suite.evenkeel(&["simulate", run, "--slots", slots, "--format", "json"]);
@@ -31,27 +17,11 @@ fn makespan(report: &Value) -> f64 {
     report["schedule"]["makespan_s"].as_f64().unwrap()
 }
 
-/// What is measured has the machine for itself, as far as these tests go, and three tries: one that is busy with something else tells
-/// nothing.
-fn measured(mut difference: impl FnMut() -> Result<(), String>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let tries: Vec<String> = (0..3).map_while(|_| difference().err()).collect();
-    assert!(tries.len() < 3, "{tries:?}");
-}
-
-fn close(simulated: f64, real: f64, by: f64) -> Result<(), String> {
-    if (simulated - real).abs() < by {
-        return Ok(());
-    }
-    Err(format!("simulated {simulated}, real {real}"))
-}
-
 /// At the slots that a run had its makespan comes out within 5%; at twice as many that of a run on these within 10%.
 #[test]
 fn a_simulation_comes_to_what_real_runs_took() {
     let suite = Suite::new();
-    for (path, text) in files() {
+    for (path, text) in sleeping_files(24, 20) {
         suite.write(&path, &text);
     }
     let run = |slots: &str, id: &str| {

@@ -6,6 +6,8 @@
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses its own part of this
 
 pub mod configured;
+pub mod measured;
+pub mod serving;
 
 use serde_json::Value;
 use std::collections::BTreeMap;

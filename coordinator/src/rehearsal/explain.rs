@@ -109,8 +109,9 @@ pub fn dearest(lost: &[Lost]) -> Vec<&Lost> {
 const REPLAYS: u64 = 12;
 /// What replaying a test takes.
 const COST: Micros = Micros(12);
-/// An explanation may take this part of what it explains.
+/// An explanation may take this part of what it explains, or what nobody waits for.
 const SHARE: u64 = 100;
+const UNFELT: Micros = Micros::from_millis(100);
 /// What is shorter has nothing to explain.
 const SHORTEST: Micros = Micros::from_millis(1_000);
 /// A change that saves less than this, in percent of the makespan, is not worth a word.
@@ -126,7 +127,19 @@ pub fn is_worth_explaining(record: &Record) -> bool {
         .map(|unit| unit.cases.len() as u64)
         .sum::<u64>();
     let makespan = record.schedule().makespan;
-    makespan >= SHORTEST && tests * COST.0 * REPLAYS <= makespan.0 / SHARE
+    makespan >= SHORTEST && tests * COST.0 * REPLAYS <= UNFELT.0.max(makespan.0 / SHARE)
+}
+
+/// What can be said of a run that has ended without a replay of it.
+pub fn outline(record: &Record) -> Explained {
+    let schedule = record.schedule();
+    Explained {
+        makespan: schedule.makespan,
+        bound: schedule.bound.makespan(),
+        lost: Vec::new(),
+        dominant: dominant(record, &recorded(record)),
+        next: Vec::new(),
+    }
 }
 
 /// Explains a run that has ended. Fails where a replay of it does not come to an end.

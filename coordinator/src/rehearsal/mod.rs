@@ -18,7 +18,7 @@ mod words;
 
 pub use draw::Draw;
 pub use explain::{
-    Cause, Change, Explained, Lost, Step, causes, dearest, explain, is_worth_explaining,
+    Cause, Change, Explained, Lost, Step, causes, dearest, explain, is_worth_explaining, outline,
 };
 pub use model::Model;
 pub use play::{Input, Played, Stalled, play, play_noting};

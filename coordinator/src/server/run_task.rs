@@ -13,7 +13,7 @@ use super::metrics;
 use super::panics;
 use super::planted::{Fault, is_planted, panic_if_planted, resumed};
 use super::submission::{history_queries, load_history};
-use crate::rehearsal::{Explained, explain, is_worth_explaining};
+use crate::rehearsal::{Explained, explain, is_worth_explaining, outline};
 use crate::report::{self, ReportError};
 use crate::run::{AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, Run};
 use crate::store::{RunHandle, Store, StoreError, samples_of};
@@ -514,12 +514,15 @@ impl RunTask {
         }
     }
 
-    /// Where the run's time went, if finding out takes little beside what the run took. What was broken off, or runs again what one
-    /// shard did, says nothing about a schedule.
+    /// Where the run's time went: by replays, if they take little beside what the run took. What was broken off, or runs again what
+    /// one shard did, says nothing about a schedule.
     fn explained(&self) -> Option<Explained> {
         let record = self.run.record();
-        if record.stopped.is_some() || !self.seat.keep_history || !is_worth_explaining(record) {
+        if record.stopped.is_some() || !self.seat.keep_history {
             return None;
+        }
+        if !is_worth_explaining(record) {
+            return Some(blocking::here(|| outline(record)));
         }
         let explained = blocking::here(|| explain(record));
         explained
