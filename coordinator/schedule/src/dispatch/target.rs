@@ -22,8 +22,9 @@ pub(super) const PATIENCE: Micros = Micros::from_millis(20);
 /// Speeds within a part in so many are alike for a placement.
 const ALIKE: u32 = 32;
 
-/// Slots, the first to be free on top.
-type ByFree = BinaryHeap<Reverse<(Micros, u32)>>;
+/// When a slot is free; and slots, the first to be free on top.
+type Free = Reverse<(Micros, u32)>;
+type ByFree = BinaryHeap<Free>;
 
 /// Where the largest units of a kind go.
 #[derive(Debug, Default)]
@@ -122,7 +123,7 @@ impl Target {
             ..Placement::default()
         };
         // Slots of about the same speed in the order in which they are free.
-        let mut able: BTreeMap<u32, (u32, Vec<Reverse<(Micros, u32)>>)> = BTreeMap::new();
+        let mut able: BTreeMap<u32, (u32, Vec<Free>)> = BTreeMap::new();
         let busy = slots.busy.iter().copied();
         let idle = slots.without().map(|(slot, _)| (now, slot));
         for (free, slot) in idle.chain(busy) {
