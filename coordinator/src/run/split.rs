@@ -17,6 +17,8 @@ const SLACK_PERCENT: u64 = 2;
 const EVERY: Micros = Micros::from_millis(5);
 /// How often at most while there is something to do for all.
 const EARLY: Micros = Micros::from_millis(20);
+/// With many slots, so much later for each of them.
+const LOOKING: Micros = Micros(10);
 /// A unit of which nothing is known is not split before a case of it has ended, or has run for this long.
 const EVIDENCE: Micros = Micros::from_millis(50);
 /// How many cases a message names.
@@ -329,14 +331,24 @@ impl Run {
                 self.make_room(now);
             }
             let left = self.dispatcher.level(now) - now;
-            self.next_early_split = now + EARLY.max(Micros(left.0 / 64));
+            self.next_early_split = now + EARLY.max(Micros(left.0 / 64)) + self.looking();
             return;
         }
         // What could not be split will not soon; and looking costs as much as there are cases.
         let unsplit = longest
             .filter(|_| !split)
             .map_or(Micros::ZERO, |(left, _)| left);
-        self.next_split = now + EVERY.max(Micros(unsplit.0 / 128));
+        self.next_split = now + EVERY.max(Micros(unsplit.0 / 128)) + self.looking();
+    }
+
+    /// With many slots it is looked less often, since each is looked at.
+    fn looking(&self) -> Micros {
+        let slots = self.shards.len() as u64;
+        Micros(if self.has_many() {
+            slots * LOOKING.0
+        } else {
+            0
+        })
     }
 
     /// Where a long case that waits would end late on whichever slot is free first, and a slot has something shorter at work

@@ -30,7 +30,7 @@ pub use suspects::Order;
 use crate::Micros;
 use planted::{Fault, is_planted};
 use queues::{Entry, Queue, Queues};
-use slots::{Slot, Slots};
+use slots::{Slot, Slots, scaled};
 use std::collections::{BTreeMap, BTreeSet};
 use target::Target;
 
@@ -38,6 +38,8 @@ use target::Target;
 const RESERVE: Micros = Micros::from_millis(50);
 /// A unit is taken back from a slot only if it would wait there for this long.
 const WORTH_TAKING: Micros = Micros::from_millis(20);
+/// With more slots than this a placement is made only where it can tell anything.
+const THOUSANDS: usize = 500;
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
 /// Earlier on, when this share of what it has at work is left: few units end as early as that. And no earlier than this.
@@ -451,6 +453,8 @@ impl Dispatcher {
         let (fits, first) = self.fitting(slot, kind, now);
         let chosen = if fits.is_some() && fits == first {
             fits
+        } else if first.is_some_and(|(_, entry)| self.is_as_fast(slot, entry)) {
+            first
         } else {
             self.place_kind(kind, now);
             let (fits, first) = self.fitting(slot, kind, now);
@@ -505,6 +509,21 @@ impl Dispatcher {
         let free = self.slots.free(slot, now);
         // What is put behind something waits as long again as it should, or it does not end in time.
         Some((self.slots.get(slot)?).gives_surely(end - free - (free - now)))
+    }
+
+    /// Whether, among thousands of slots, one that can begin at once what is a guess anyway is as fast as any, as far as that is sure:
+    /// then it is not known that anybody would end it earlier, and it need not be worked out to whom it is left.
+    fn is_as_fast(&self, slot: u32, entry: Entry) -> bool {
+        let (Some(state), Some(weight)) = (self.slots.get(slot), self.queues.weight(entry.2.0))
+        else {
+            return false;
+        };
+        let fastest = scaled(weight.expected, 1000, self.slots.fastest());
+        let spread = scaled(fastest, state.speed.unsure, 1000);
+        self.slots.count > THOUSANDS
+            && state.is_free()
+            && !weight.known
+            && state.takes(weight.expected) <= fastest + spread
     }
 
     /// Whether a slot that can begin with the largest unit of all would end it about as early as whom it is left to: by no more

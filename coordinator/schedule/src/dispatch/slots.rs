@@ -149,7 +149,8 @@ fn divided(sum: u128, by: u128) -> u128 {
     }
 }
 
-fn scaled(time: Micros, times: u32, over: u32) -> Micros {
+/// So many times and one part in so many of a time.
+pub(super) fn scaled(time: Micros, times: u32, over: u32) -> Micros {
     let over = u64::from(over.max(1));
     if let Some(product) = time.0.checked_mul(u64::from(times)) {
         return Micros(product / over);
@@ -165,6 +166,8 @@ pub(super) struct Slots {
     pub count: usize,
     /// How many have a process of a kind and can.
     kinds: std::collections::BTreeMap<u32, u64>,
+    /// How many are as fast, by thousandths of the reference speed.
+    paces: std::collections::BTreeMap<u32, u32>,
     /// Those that hold something, by when they should have ended it.
     pub busy: BTreeSet<(Micros, u32)>,
     /// How many hold nothing.
@@ -194,9 +197,10 @@ impl Slots {
     ) -> Option<R> {
         let mut state = self.list.get_mut(slot as usize)?.take()?;
         self.forget(slot, &state);
-        let kind = state.usable();
+        let (kind, pace) = (state.usable(), state.speed.milli);
         let result = change(&mut state);
         self.count_kind(kind, state.usable());
+        self.count_pace(Some(pace), Some(state.speed.milli));
         state.free = (!state.is_free()).then(|| free_at(&state, queues, now));
         self.note(slot, &state);
         self.list[slot as usize] = Some(state);
@@ -212,6 +216,7 @@ impl Slots {
             let state = Slot::new(self.speeds.slot(agent));
             self.count += 1;
             self.count_kind(None, state.usable());
+            self.count_pace(None, Some(state.speed.milli));
             self.note(slot, &state);
             self.list[slot as usize] = Some(state);
         }
@@ -221,6 +226,7 @@ impl Slots {
         if let Some(state) = self.list.get_mut(slot as usize).and_then(Option::take) {
             self.count -= 1;
             self.count_kind(state.usable(), None);
+            self.count_pace(Some(state.speed.milli), None);
             self.forget(slot, &state);
             self.overdue.remove(&slot);
         }
@@ -275,6 +281,28 @@ impl Slots {
         if let Some(kind) = after {
             *self.kinds.entry(kind).or_default() += 1;
         }
+    }
+
+    fn count_pace(&mut self, before: Option<u32>, after: Option<u32>) {
+        if before == after {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(count) = self.paces.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.paces.remove(&before);
+            }
+        }
+        if let Some(after) = after {
+            *self.paces.entry(after).or_default() += 1;
+        }
+    }
+
+    /// In thousandths of the reference speed; 1000 where there is none.
+    pub fn fastest(&self) -> u32 {
+        self.paces.last_key_value().map_or(1000, |(pace, _)| *pace)
     }
 
     /// Those that hold nothing, in the order of their numbers.

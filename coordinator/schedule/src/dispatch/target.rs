@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 /// So many of the largest units for each slot are placed.
 const EACH: usize = 2;
+/// or one, where that is more than so many.
+const ENOUGH: usize = 2_000;
 /// The target is later than it should be by this part of what is left.
 const MARGIN: u64 = 100;
 /// A slot that has nothing and does not come within this time for what is left to it is left nothing more.
@@ -98,10 +100,8 @@ impl Target {
             return true;
         };
         let (count, moved) = (slots.count as u64, self.changes - placement.changes);
-        let spacing = count * count / 40_000;
-        let pause = Micros(count * count / 4_000);
-        moved > spacing && now >= placement.made + pause
-            || moved > 0 && now >= placement.made + Micros(count * 10)
+        let spacing = count * count / 16_000;
+        moved > spacing || moved > 0 && now >= placement.made + Micros(count * 10)
     }
 
     /// Places the largest units of a kind, where that was not done lately. Slots that hold nothing and are left something: they are
@@ -116,7 +116,8 @@ impl Target {
         if !self.is_stale(kind, slots, now) {
             return Vec::new();
         }
-        let units = largest(kind, queues, EACH * slots.count);
+        let units = (EACH * slots.count).min(ENOUGH.max(slots.count));
+        let units = largest(kind, queues, units);
         let mut placement = Placement {
             made: now,
             changes: self.changes,
