@@ -141,6 +141,9 @@ impl Run {
         }
         let declared = state.place.declared?;
         let on_record = self.record.lease(lease)?;
+        if self.may_still_give_back(on_record.generation) {
+            return None;
+        }
         let cases = &self.record.units[unit as usize].cases;
         let numbers = self.undecided_of(lease);
         let suspect = |number: &u32| {
@@ -178,6 +181,11 @@ impl Run {
             numbers,
             work,
         })
+    }
+
+    /// Whether a coordinator before this one asked for some of a lease: its answer may be under way, and is not waited for.
+    fn may_still_give_back(&self, generation: u32) -> bool {
+        generation > 1 && generation >> 16 != self.record.term & 0x7fff
     }
 
     /// The slot on which a copy should end clearly sooner, if there is one and it may be spent: rather on another machine.
