@@ -14,6 +14,8 @@ use std::collections::HashMap;
 const OTHERS: u64 = 40;
 /// A short case of the same unit, where it has one.
 const BEHIND: &str = "behind";
+/// One that takes as long as the late one should.
+const AS_LONG: &str = "as long";
 
 fn suite() -> Suite {
     Suite {
@@ -46,6 +48,11 @@ fn history() -> History {
                 occurrence: 0,
             };
             cases.insert(key, Micros(1_000));
+            let key = CaseKey {
+                id: AS_LONG.to_owned(),
+                occurrence: 0,
+            };
+            cases.insert(key, seconds(1));
         }
         known.cases.insert(name, cases);
     }
@@ -451,6 +458,37 @@ fn both_are_there_when_the_coordinator_was_lost_meanwhile() {
         (verdict(&play), closed(&play)),
         (Some(Verdict::Passed), "green")
     );
+}
+
+#[test]
+fn what_another_coordinator_asked_for_some_of_is_not_copied() {
+    let mut play = Play::begin_with(suite(), history());
+    play.join(1);
+    play.list(1, &["late"]);
+    play.join(2);
+    let lease = play.lease(1).lease;
+    play.load(1, lease, &["late", AS_LONG]);
+    let asked = |command: &Command| matches!(command, Command::Revoke { from: 1, .. });
+    assert!(play.told(1).iter().any(asked), "the second slot is free");
+    play.crash();
+    play.back(1);
+    play.back(2);
+    play.pass_time(seconds(60));
+    assert!(play.leases(2).is_empty(), "the answer may be under way");
+    let returned = FactBody::Returned {
+        lease,
+        cases: vec![1],
+        all: false,
+    };
+    play.tell(1, returned);
+    let part = play.lease(2);
+    assert_eq!(part.only.len(), 1, "what was given back");
+    play.load(2, part.lease, &[AS_LONG]);
+    play.pass(2, part.lease, 0);
+    play.close(2, part.lease);
+    play.pass(1, lease, 0);
+    play.close(1, lease);
+    assert_eq!(closed(&play), "green");
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Play {
     pub now: Micros,
     agents: BTreeMap<u64, Own>,
     rows: Vec<l::Batch>,
+    history: History,
 }
 
 fn incarnation(agent: u64) -> String {
@@ -52,6 +53,7 @@ impl Play {
             now: Micros::ZERO,
             agents: BTreeMap::new(),
             rows: Vec::new(),
+            history: history.clone(),
         };
         play.perform(effects);
         play.step(Event::History(history));
@@ -101,7 +103,7 @@ impl Play {
             record.apply_batch(batch).unwrap();
         }
         let rules = Rules::new(&record.opened.suites).unwrap();
-        let (settings, history) = (Settings::default(), Some(History::default()));
+        let (settings, history) = (Settings::default(), Some(self.history.clone()));
         let recovered = Run::recover(record, rules, settings, history, 2, 0, self.now);
         let (run, effects) = recovered.unwrap();
         self.run = run;
