@@ -572,6 +572,10 @@ impl Dispatcher {
         if count < 2 || !self.slots.get(slot)?.speed.unknown {
             return None;
         }
+        let knows = |(_, queue): (u32, &Queue)| queue.guessed < queue.expected;
+        if !self.queues.of_kind(kind).any(knows) {
+            return None;
+        }
         let left = self.target.get(&self.slots, &self.queues, now) - now;
         if waiting < FEW * count {
             let level = self.slots.level(now, self.queues.expected, true) - now;
