@@ -7,12 +7,12 @@ use evenkeel_proto::v1;
 use hyper_util::rt::TokioIo;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::Stream;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use v1::agent_message::Body as Out;
@@ -29,18 +29,7 @@ struct Coordinator {
 }
 
 /// A bounded queue as the stream that tonic wants.
-struct Messages(mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>);
-
-impl Stream for Messages {
-    type Item = Result<v1::CoordinatorMessage, Status>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
-    }
-}
+type Messages = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
 
 #[tonic::async_trait]
 impl AgentService for Coordinator {
@@ -73,20 +62,7 @@ impl AgentService for Coordinator {
                 }
             }
         });
-        Ok(Response::new(Messages(receiver)))
-    }
-}
-
-struct Connections(mpsc::Receiver<DuplexStream>);
-
-impl Stream for Connections {
-    type Item = std::io::Result<DuplexStream>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|stream| stream.map(Ok))
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
@@ -99,7 +75,9 @@ async fn play(scripts: Vec<Script>, run: Option<RunName>) -> (Vec<v1::Hello>, Le
     let (connections, accepted) = mpsc::channel(8);
     let service = AgentServiceServer::new(coordinator.clone());
     let serving = Server::builder().add_service(service);
-    tokio::spawn(serving.serve_with_incoming(Connections(accepted)));
+    tokio::spawn(
+        serving.serve_with_incoming(ReceiverStream::new(accepted).map(Ok::<_, std::io::Error>)),
+    );
     let config = AgentConfig {
         name: "agent".into(),
         slots: 1,

@@ -8,11 +8,11 @@ use evenkeel_coordinator::store::{Store, StoreAddress};
 use evenkeel_proto::{suite::Suite, v1};
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use v1::watch_event::Body;
 
@@ -20,19 +20,6 @@ use v1::watch_event::Body;
 const PLACE: &str = "EVENKEEL_TEST_POISONED";
 /// And what to do there.
 const ACT: &str = "EVENKEEL_TEST_ACT";
-
-struct Connections(mpsc::Receiver<DuplexStream>);
-
-impl tokio_stream::Stream for Connections {
-    type Item = std::io::Result<DuplexStream>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|stream| stream.map(Ok))
-    }
-}
 
 fn address(place: &Path) -> StoreAddress {
     StoreAddress::Sqlite(place.join("evenkeel.db"))
@@ -71,7 +58,7 @@ async fn coordinate(place: &Path, act: &str) {
     tokio::spawn(
         coordinator
             .router()
-            .serve_with_incoming(Connections(accepted)),
+            .serve_with_incoming(ReceiverStream::new(accepted).map(Ok::<_, std::io::Error>)),
     );
     let connector = tower::service_fn(move |_| {
         let connections = connections.clone();
