@@ -47,9 +47,11 @@ const EARLY_SHARE: u64 = 4;
 const EARLY: Micros = Micros::from_millis(200);
 /// What goes by around a unit besides it, in microseconds: one that is as short tells little of its slot.
 const UNMEASURED: f64 = 2000.0;
+/// What takes this long, in microseconds, is long beside that.
+const TELLING: Micros = Micros(4 * UNMEASURED as u64);
 /// What tells how fast a slot is should take no more than this part of what is left, or where there is no such
 const PROBE: u64 = 400;
-/// no more than that. So many units are looked at for one that has run before.
+/// so many of them as are needed no more than that. So many units are looked at for one that has run before.
 const LARGEST_PROBE: u64 = 16;
 const PROBES: usize = 8;
 /// Small units are what fills gaps at the end. Where there are fewer for each slot than this, they tell of slots only for what would not
@@ -60,6 +62,11 @@ const FEW: usize = 4;
 const SLACK: u64 = 20;
 /// What is far from sure may end later than the target by this part of the run, where it takes as long as its order says.
 const SURPRISE: u64 = 20;
+
+/// The deviation of the logarithm of what a unit takes that varies by `sigma` itself, as it is measured: `took` in microseconds.
+fn measured(sigma: f64, took: f64) -> f64 {
+    sigma.hypot(UNMEASURED / took)
+}
 
 /// The state of one run's dispatch. See the module's documentation.
 #[derive(Debug, Default)]
@@ -385,7 +392,7 @@ impl Dispatcher {
         let told = told.filter(|_| !state.cut && now > since);
         let speed = told.map(|(mean, sigma)| {
             let took = (now - since).0 as f64;
-            let sigma = sigma.hypot(UNMEASURED / took);
+            let sigma = measured(sigma, took);
             self.slots.speeds.learn(&speed, (mean, sigma), took.ln())
         });
         self.slots.change(slot, &self.queues, now, |slot| {
@@ -538,7 +545,13 @@ impl Dispatcher {
             return false;
         };
         let own = state.takes(weight.expected) + (self.slots.free(slot, now) - now);
-        let spread = Micros((end - now).0 / 1000 * u64::from(state.speed.unsure));
+        // Of a slot that nothing is known of yet, the doubt is no reason: it would get what is largest before others are known.
+        let unsure = if state.speed.unknown {
+            0
+        } else {
+            state.speed.unsure
+        };
+        let spread = Micros((end - now).0 / 1000 * u64::from(unsure));
         self.slots.free(slot, now) <= now + AHEAD && own <= (end - now) + spread
     }
 
@@ -576,6 +589,9 @@ impl Dispatcher {
         if !self.queues.of_kind(kind).any(knows) {
             return None;
         }
+        if waiting >= FEW * count {
+            self.place_kind(kind, now);
+        }
         let left = self.target.get(&self.slots, &self.queues, now) - now;
         if waiting < FEW * count {
             let level = self.slots.level(now, self.queues.expected, true) - now;
@@ -591,19 +607,32 @@ impl Dispatcher {
         if waiting < MANY * count && largest.1 <= self.slots.get(slot)?.gives_surely(left) {
             return None;
         }
-        let most = Micros(left.0 / PROBE);
+        self.telling(slot, kind, left).map(|entry| entry.2.0)
+    }
+
+    /// The unit that tells most of a slot's speed for what it takes, where so much time is left: one that is long beside what goes by
+    /// around it, or else as long as there is. Nothing where the slot would have to run so many of them that it is felt.
+    fn telling(&self, slot: u32, kind: u32, left: Micros) -> Option<Entry> {
         let (_, queue) = self
             .open_to(slot, kind)
             .find(|(_, queue)| !queue.needs.is_constrained())?;
-        let known = |entry: &&Entry| {
+        if is_planted(Fault::TinyProbes) {
+            return queue.waiting.first().copied();
+        }
+        let most = (left.0 / LARGEST_PROBE) as f64;
+        let pays = |entry: &&Entry| {
             let weight = self.queues.weight(entry.2.0);
             weight.is_some_and(|weight| {
-                weight.known && weight.expected <= Micros(left.0 / LARGEST_PROBE)
+                let took = weight.expected.0 as f64;
+                let needed = speeds::needed(measured(weight.law().1, took));
+                weight.known && needed * (took + UNMEASURED) <= most
             })
         };
-        let small = queue.below(most).take(PROBES).find(known);
-        let small = small.or_else(|| queue.waiting.iter().take(PROBES).find(known));
-        small.map(|entry| entry.2.0)
+        let usual = queue.below(Micros(left.0 / PROBE)).take(PROBES).find(pays);
+        let usual = usual.filter(|entry| entry.1 >= TELLING);
+        let longer = || queue.from(TELLING).take(PROBES).find(pays);
+        let shorter = || queue.below(TELLING).take(PROBES).find(pays);
+        usual.or_else(longer).or_else(shorter).copied()
     }
 
     /// A slot is given a unit.

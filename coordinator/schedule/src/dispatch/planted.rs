@@ -22,6 +22,8 @@ pub enum Fault {
     StillBusy,
     /// A slot that takes longer than it should is the faster one.
     SpeedsBackwards,
+    /// Slots are measured by the shortest units that there are.
+    TinyProbes,
     /// Nothing that may well fail comes early.
     NoSuspects,
     /// What may well fail comes early whatever that costs.

@@ -113,6 +113,12 @@ impl Queue {
         self.waiting.range(..end).rev()
     }
 
+    /// Those that take at least about `least` by what orders them, the smallest first.
+    pub fn from(&self, least: Micros) -> impl Iterator<Item = &Entry> {
+        let start = (class(least), Micros::ZERO, Reverse(u32::MAX));
+        self.waiting.range(start..)
+    }
+
     pub fn first(&self) -> Option<Entry> {
         self.waiting.last().copied()
     }

@@ -22,6 +22,11 @@ const MOST: f64 = 3.0;
 /// So many standard deviations are taken off where a speed decides whether something ends in time.
 const CAUTION: f64 = 2.0;
 
+/// How many units whose measured times deviate by this, as logarithms, make a slot known.
+pub(super) fn needed(sigma: f64) -> f64 {
+    (KNOWN * sigma * sigma).max(1.0)
+}
+
 /// A mean with what it is worth: the sum of precisions, and of values times precisions.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {

@@ -213,6 +213,20 @@ fn the_longest_unit_runs_on_a_fast_slot() {
     assert!(as_many_as_slots());
 }
 
+/// What decides waits for slots to be known, and no longer than that takes by units that are long enough to tell: it ends when the fast
+/// slot could have ended it, but for some of those.
+fn long_ones_after_what_tells() -> bool {
+    let mut units = vec![(200, 200); 2_000];
+    units.extend([(20_000, 20_000); 60]);
+    units.push((10_000_000, 10_000_000));
+    end_of(&units, &[400, 400, 400, 1000]) < 10_150_000
+}
+
+#[test]
+fn slots_are_measured_by_what_is_long_enough_to_tell() {
+    assert!(long_ones_after_what_tells());
+}
+
 /// What may be seen of a fault.
 fn holds(script: &Script) -> bool {
     let played = catch_unwind(AssertUnwindSafe(|| play(script)));
@@ -221,7 +235,7 @@ fn holds(script: &Script) -> bool {
     })
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::KeptWaiting,
     Fault::NotAgain,
     Fault::LockBlind,
@@ -231,6 +245,7 @@ const FAULTS: [Fault; 11] = [
     Fault::Faithful,
     Fault::StillBusy,
     Fault::SpeedsBackwards,
+    Fault::TinyProbes,
     Fault::NoSuspects,
     Fault::SuspectsAnyway,
 ];
@@ -249,6 +264,7 @@ fn every_planted_fault_is_seen() {
         let seen = scripts.any(|script| !holds(&script))
             || !catch_unwind(a_long_one).unwrap_or(false)
             || !catch_unwind(as_many_as_slots).unwrap_or(false)
+            || !catch_unwind(long_ones_after_what_tells).unwrap_or(false)
             || !catch_unwind(a_surprise).unwrap_or(false)
             || !catch_unwind(early_where_there_is_time).unwrap_or(false)
             || !catch_unwind(never_before_what_decides).unwrap_or(false);
