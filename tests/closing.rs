@@ -256,8 +256,13 @@ fn a_plugin_that_stops_the_session_stops_the_run() {
             );
             if files.is_empty() {
                 report.blames("test_a.py::test_39", "not_run", &[&said]);
-            } else {
+            } else if slots == "1" {
                 assert_eq!(report.total("passed"), 40);
+            } else {
+                // The other slot may still have one at work, or about to start.
+                let not_run = report.total("not_run");
+                assert_eq!(report.total("passed") + not_run, 40);
+                assert!(not_run <= 3, "{not_run}");
             }
         }
     }
