@@ -14,12 +14,14 @@ use sqlx::{
 };
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 100;
 /// How long another process may hold SQLite's file before a statement fails.
 const BUSY: Duration = Duration::from_secs(20);
+/// How often a file is opened anew that another process holds.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long a server may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How many rows go into the table with one statement. Few different numbers, so that their statements stay prepared;
@@ -321,8 +323,23 @@ async fn open_sqlite(path: &Path, access: Access) -> Result<Connection, sqlx::Er
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full),
     };
-    let connecting = disk::statement(options.connect());
-    Ok(Connection::Sqlite(connecting.await?))
+    // SQLite does not wait by itself for whoever holds a file that is to get its write-ahead log.
+    let patience = Instant::now() + BUSY;
+    loop {
+        match disk::statement(options.connect()).await {
+            Err(error) if is_busy(&error) && Instant::now() < patience => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            connected => return Ok(Connection::Sqlite(connected?)),
+        }
+    }
+}
+
+/// Whether another process holds the file: SQLITE_BUSY, with whatever makes it more precise in the bits above.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    let code = code.and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 async fn open_postgres(url: &str) -> Result<Connection, sqlx::Error> {

@@ -3,10 +3,11 @@
 use crate::place::{Place, batch, close, note, notes, open, sample};
 use crate::server::fresh_directory;
 use evenkeel_coordinator::store::{FILE, Store, StoreAddress, StoreError};
+use sqlx::{Connection, Executor, SqliteConnection};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The files of a directory, as a look at them finds them.
 fn files(directory: &Path) -> BTreeMap<String, (u64, SystemTime)> {
@@ -159,4 +160,25 @@ async fn a_file_that_cannot_grow_fails_what_does_not_fit() {
     assert_eq!(batches.len() as u64, 1 + stored + 1);
     assert_eq!(notes(&batches).last().unwrap(), "after");
     assert_eq!(store.check(|_, _| {}).await.unwrap(), []);
+}
+
+/// Whoever comes while another one makes the file waits for that: SQLite itself does not where a file becomes one with a write-ahead log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_another_one_makes_is_waited_for() {
+    for holds in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+        let directory = fresh_directory();
+        let url = format!("sqlite:{}?mode=rwc", directory.join(FILE).display());
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        other.execute("CREATE TABLE other (id)").await.unwrap();
+        other.execute(holds).await.unwrap();
+        let opening = tokio::spawn({
+            let directory = directory.clone();
+            async move { Store::open(&directory).await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!opening.is_finished(), "{holds}: {opening:?}");
+        other.execute("ROLLBACK").await.unwrap();
+        opening.await.unwrap().unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }
