@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{EVENKEEL, Suite, here, named, noop, python};
+use support::{EVENKEEL, Suite, here, named, noop, python, sound};
 
 #[test]
 fn the_checker_rejects_each_planted_fault() {
@@ -173,6 +173,25 @@ fn a_faulty_runner_is_named_and_never_green() {
         assert_eq!(report.total("passed"), passed, "{fault}");
         assert_eq!(report.0["run"]["verdict"] == "green", code == 0, "{fault}");
         suite.nothing_stays();
+    }
+}
+
+/// How far a process's clock is from the agent's is known better the more it says. What had already been told stays before
+/// what came after it.
+#[test]
+fn a_test_ends_after_it_starts_however_its_process_counts_time() {
+    let suite = Suite::new();
+    let runner = here("support/runner.py");
+    let arguments = ["python3", "-S", &runner, "its-clock-leaps"];
+    suite
+        .run(&["-j", "1", "--runner", "protocol"], &arguments)
+        .exits(0);
+    let events = suite.events();
+    sound(&events);
+    let units: Vec<_> = named(&events, "lease_ended").collect();
+    assert_eq!(units.len(), 3);
+    for unit in units {
+        assert!(unit["start_s"].as_f64() <= unit["end_s"].as_f64(), "{unit}");
     }
 }
 

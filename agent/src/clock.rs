@@ -21,7 +21,8 @@ pub(crate) fn instant(us: u64) -> Instant {
 }
 
 /// Maps a process's own clock to the agent's. The two differ by a constant; a message can only arrive late, so the
-/// smallest difference seen is the best guess of it.
+/// smallest difference seen is the best guess of it. A better guess shifts what is told from then on to earlier: who says that
+/// one thing came after another has to see to it.
 #[derive(Debug, Default)]
 pub(crate) struct Alignment {
     offset: Option<i64>,
@@ -47,5 +48,13 @@ mod tests {
         assert_eq!(alignment.align(1_000, 51_000), 51_000);
         assert_eq!(alignment.align(2_000, 51_500), 51_500);
         assert_eq!(alignment.align(3_000, 90_000), 52_500);
+    }
+
+    #[test]
+    fn a_better_guess_shifts_what_is_told_after_it() {
+        let mut alignment = Alignment::default();
+        let start = alignment.align(1_000, 51_900);
+        alignment.align(3_000, 53_000);
+        assert_eq!((start, alignment.align(1_100, 53_000)), (51_900, 51_100));
     }
 }

@@ -20,8 +20,15 @@ connection.connect(os.environ["EVENKEEL_SOCKET"])
 lines = connection.makefile("r", encoding="utf-8")
 
 
+def line(event, **fields):
+    return json.dumps({"event": event, **fields}).encode() + b"\n"
+
+
 def say(event, **fields):
-    connection.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
+    connection.sendall(line(event, **fields))
+
+
+leapt = 0  # microseconds
 
 
 def leave(status):
@@ -29,6 +36,15 @@ def leave(status):
 
 
 def run(lease, unit, skip):
+    global leapt
+    if fault == "its-clock-leaps":
+        say("begin", lease=lease, at=leapt + 1)
+        say("declare", lease=lease, cases=[{"id": f"{unit}::a", "n": 0}], more=False)
+        say("start", lease=lease, case=0, at=leapt + 2)
+        ended = line("end", lease=lease, case=0, at=leapt + 3, outcome="passed", duration_us=1)
+        leapt += 1_000_000
+        connection.sendall(ended + line("close", lease=lease, at=leapt, setup_us=0))
+        return
     say("begin", lease=lease, at=1)
     bad = unit == "unit-1"
     if bad and fault == "exits-0-while-loading":
@@ -56,8 +72,8 @@ say("hello", protocol=2 if fault == "speaks-another-version" else 1, runner="fau
 if fault == "says-bye-unasked":
     say("bye")
     leave(0)
-for line in lines:
-    operation = json.loads(line)
+for request in lines:
+    operation = json.loads(request)
     if operation["op"] == "list":
         if fault == "exits-0-when-asked-to-list":
             leave(0)

@@ -233,6 +233,7 @@ impl Live {
                         "case {case} of lease {lease} starts, which was not granted"
                     ));
                 }
+                let at = at.max(held.begun_at.unwrap_or(0));
                 let limits = held.limits;
                 self.running = Some(Running {
                     case,
@@ -273,6 +274,7 @@ impl Live {
                     ));
                 }
                 let (generation, begun_at_us) = (held.generation, held.begun_at.unwrap_or(at));
+                let at = at.max(begun_at_us).max(held.ended_at);
                 let waited_us = held.waited;
                 self.leases.pop_front();
                 self.pace.pause();
@@ -436,9 +438,12 @@ impl Live {
             ));
         };
         self.deadline = None;
+        // The clocks may be known better than when it started.
+        let at = at.max(running.started_at);
         let held = self.begun(end.lease)?;
         held.done[end.case as usize] = true;
         held.left -= 1;
+        held.ended_at = held.ended_at.max(at);
         let took = Duration::from_micros(end.duration_us);
         let slow = held
             .limits

@@ -68,6 +68,8 @@ pub(super) struct LeaseState {
     pub(super) names: Vec<String>,
     pub(super) generation: u32,
     pub(super) begun_at: Option<u64>,
+    /// The latest end of its cases.
+    pub(super) ended_at: u64,
     pub(super) declared: bool,
     /// For each declared case whether it has ended or was returned.
     pub(super) done: Vec<bool>,
@@ -278,6 +280,7 @@ impl Live {
             names: Vec::new(),
             generation: lease.generation,
             begun_at: None,
+            ended_at: 0,
             declared: false,
             done: Vec::new(),
             left: 0,
