@@ -3,21 +3,20 @@
 //! Rows go to the store one append at a time; what arrives meanwhile waits for the next one, so that a fast run is
 //! written in few large transactions. Effects that depend on durability wait in `gated` until their row is stored.
 
-use super::abandon::{End, Rest, Unwritten, WriteError, not_green, write_later, write_reports};
-use super::blocking;
+mod durable;
+mod ending;
+mod watchers;
+
+use super::abandon::{Unwritten, WriteError};
 use super::doors::{HubDoor, Outbox, RunDoor, RunInbox};
-use super::ended::ended;
-use super::error_chain;
 use super::hub::Notice;
-use super::metrics;
 use super::panics;
 use super::planted::{Fault, is_planted, panic_if_planted, resumed};
 use super::submission::{history_queries, load_history};
-use crate::rehearsal::{Explained, explain, is_worth_explaining, outline};
-use crate::report::{self, ReportError};
 use crate::run::{AgentBack, AgentId, AgentJoined, Command, Effect, Event, History, Run};
-use crate::store::{RunHandle, Store, StoreError, samples_of};
+use crate::store::{RunHandle, Store, StoreError};
 use crate::wire::{self, Opening};
+use durable::LAZY;
 use evenkeel_proto::v1;
 use evenkeel_schedule::Micros;
 use prost::Message;
@@ -25,9 +24,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use v1::watch_event::Body as Watched;
+use watchers::{PROGRESS, Watcher};
 
 pub(super) enum RunMessage {
     Event(Event),
@@ -76,11 +76,6 @@ enum Gated {
     Free(Notice),
 }
 
-struct Watcher {
-    events: mpsc::Sender<v1::WatchEvent>,
-    rows: bool,
-}
-
 struct RunTask {
     seat: RunSeat,
     run: Run,
@@ -108,12 +103,8 @@ struct RunTask {
     appetite_due: bool,
 }
 
-/// How often watchers hear of progress, at most.
-const PROGRESS: Duration = Duration::from_millis(100);
 /// How often the hub hears how many slots the run could use, at most.
 const APPETITE: Duration = Duration::from_millis(50);
-/// A row that nothing waits for is written with the next one that something waits for, or after this long.
-const LAZY: Duration = Duration::from_millis(20);
 
 /// The rows among a new run's effects, which are stored as it is registered, and the effects that remain.
 pub(super) fn first_rows(effects: Vec<Effect>) -> (Vec<Vec<u8>>, Vec<Effect>) {
@@ -326,17 +317,6 @@ impl RunTask {
         self.release();
     }
 
-    fn count(&mut self, batch: &evenkeel_proto::ledger::Batch) {
-        use evenkeel_proto::ledger::entry::Body;
-        for entry in &batch.entries {
-            match entry.body {
-                Some(Body::Leased(_)) => self.counted.0 += 1,
-                Some(Body::Attempt(_)) => self.counted.1 += 1,
-                _ => {}
-            }
-        }
-    }
-
     fn send(&mut self, agent: AgentId, message: v1::CoordinatorMessage) {
         if let Some(outbox) = self.outboxes.get(&agent)
             && !outbox.send(message)
@@ -360,319 +340,6 @@ impl RunTask {
             self.seat.hub.tell(Notice::Appetite { run, slots });
         }
     }
-
-    /// Starts the next append, if there is something to append and none is under way.
-    fn write(&mut self) {
-        if self.waiting.rows.is_empty() {
-            self.unwritten = None;
-            return;
-        }
-        let since = *self.unwritten.get_or_insert_with(Instant::now);
-        if self.writing.is_some() || (self.gated.is_empty() && since.elapsed() < LAZY) {
-            return;
-        }
-        self.unwritten = None;
-        let mut waiting = std::mem::take(&mut self.waiting);
-        let (leases, results) = std::mem::take(&mut self.counted);
-        if is_planted(Fault::ShownBeforeDurable) {
-            self.show_rows(self.stored, &waiting.rows);
-        }
-        let store = self.seat.store.clone();
-        let handle = self.seat.handle;
-        let directory = self.seat.directory.clone();
-        self.writing = Some(tokio::spawn(async move {
-            if let Err(error) = waiting.write_texts(&directory).await {
-                return (waiting, Err(error));
-            }
-            let begun = Instant::now();
-            let stored = store.append(handle, waiting.rows.clone()).await;
-            if stored.is_ok() {
-                metrics::stored(waiting.rows.len() as u64, leases, results, begun.elapsed());
-            }
-            (waiting, stored.map_err(WriteError::from))
-        }));
-    }
-
-    /// An append has come to its end. What it did not write waits again, before what came meanwhile.
-    fn has_written(
-        &mut self,
-        ended: Result<(Unwritten, Result<(), WriteError>), JoinError>,
-    ) -> Result<(), WriteError> {
-        let (rest, written) = ended.map_err(|_| StoreError::Gone)?;
-        match written {
-            Ok(()) => self.written(rest.rows),
-            Err(error) => {
-                self.waiting = rest.and(std::mem::take(&mut self.waiting));
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Rows are durable: what waited for each of them goes out, and the row itself behind what it shows.
-    fn written(&mut self, rows: Vec<Vec<u8>>) {
-        for payload in rows {
-            self.stored += 1;
-            self.release();
-            if !is_planted(Fault::ShownBeforeDurable) {
-                self.show_rows(self.stored - 1, &[payload]);
-            }
-        }
-    }
-
-    /// Shows rows that follow this one to those who want to see them.
-    fn show_rows(&mut self, after: u64, rows: &[Vec<u8>]) {
-        for (sequence, payload) in (after + 1..).zip(rows) {
-            let payload = payload.clone();
-            let row = v1::LedgerRow { sequence, payload };
-            self.watchers.retain(|watcher| {
-                !watcher.rows || offer(&watcher.events, sequence, Watched::Row(row.clone()))
-            });
-        }
-    }
-
-    fn release(&mut self) {
-        while let Some((after, _)) = self.gated.front()
-            && *after <= self.stored
-        {
-            match self.gated.pop_front() {
-                Some((_, Gated::Ack { agent, sequence })) => {
-                    let body = v1::coordinator_message::Body::Ack(v1::Ack { sequence });
-                    let message = v1::CoordinatorMessage {
-                        body: Some(body),
-                        run: self.seat.opening.number,
-                    };
-                    self.send(agent, message);
-                }
-                Some((_, Gated::Stored)) => {
-                    let effects = self.run.step(self.now(), Event::Stored);
-                    self.perform(effects);
-                }
-                Some((_, Gated::Free(free))) => self.seat.hub.tell(free),
-                Some((sequence, Gated::Show(show))) => self.tell_watchers(sequence, *show),
-                None => {}
-            }
-        }
-    }
-
-    fn tell_watchers(&mut self, sequence: u64, body: Watched) {
-        let watching = self.watchers.len();
-        self.watchers
-            .retain(|watcher| offer(&watcher.events, sequence, body.clone()));
-        for _ in self.watchers.len()..watching {
-            metrics::watcher_dropped();
-        }
-    }
-
-    fn show_progress(&mut self) {
-        if !self.dirty || self.watchers.is_empty() || self.shown.elapsed() < PROGRESS {
-            return;
-        }
-        self.dirty = false;
-        self.shown = Instant::now();
-        let progress = self.run.progress(self.now());
-        let body = Watched::Progress(v1::Progress {
-            elapsed_us: progress.elapsed.0,
-            expected_left_us: progress.expected_left.unwrap_or_default().0,
-            units: progress.units,
-            units_done: progress.units_done,
-            cases_known: progress.totals.tests,
-            passed: progress.totals.passed,
-            failed: progress.totals.failed,
-            errors: progress.totals.errors,
-            skipped: progress.totals.skipped,
-            running: progress
-                .running
-                .into_iter()
-                .map(|(shard, what, since)| v1::Running {
-                    shard,
-                    what,
-                    since_us: since.0,
-                })
-                .collect(),
-            phase: progress.phase.to_owned(),
-        });
-        self.tell_watchers(0, body);
-    }
-
-    /// Agents that came when the run was about to end hear that it has: what they hold of it is nobody's.
-    fn dismiss(&mut self, late: Vec<RunMessage>, failed: bool) {
-        for message in late {
-            let (agent, outbox) = match message {
-                RunMessage::Agent { joined, outbox } => (joined.agent, outbox),
-                RunMessage::Back { back, outbox } => (back.agent, outbox),
-                RunMessage::Event(_) | RunMessage::Watch { .. } => continue,
-            };
-            if failed {
-                // With the others, as soon as it is known that it cannot go on.
-                self.outboxes.insert(agent, outbox);
-                continue;
-            }
-            let close = wire::command(Command::Close { abort: true }, &self.seat.opening);
-            // One that does not listen is cut off by the hub.
-            let _ = outbox.send(close);
-        }
-    }
-
-    /// Where the run's time went: by replays, if they take little beside what the run took. What was broken off, or runs again what
-    /// one shard did, says nothing about a schedule.
-    fn explained(&self) -> Option<Explained> {
-        let record = self.run.record();
-        if record.stopped.is_some() || !self.seat.keep_history {
-            return None;
-        }
-        if !is_worth_explaining(record) {
-            return Some(blocking::here(|| outline(record)));
-        }
-        let explained = blocking::here(|| explain(record));
-        explained
-            .inspect_err(|error| tracing::warn!("the run cannot be explained: {error}"))
-            .ok()
-    }
-
-    /// The last thing: the last rows, the reports and the history are written, then everybody hears how it ended.
-    async fn finish(mut self, failed: Option<WriteError>) {
-        let mut failed = failed;
-        if let Some(writing) = self.writing.take() {
-            let written = self.has_written(writing.await);
-            failed = failed.or(written.err());
-        }
-        let explained = if failed.is_none() {
-            self.explained()
-        } else {
-            None
-        };
-        let explained = explained.as_ref();
-        let closed = match failed {
-            Some(error) => Err(error),
-            None => self.write_everything(explained).await,
-        };
-        match closed {
-            Ok(reports) => {
-                let rows = std::mem::take(&mut self.waiting.rows);
-                self.written(rows);
-                let last = ended(self.run.record(), explained, self.seat.store.directory());
-                if let Err(error) = reports {
-                    self.seat.warn_of_reports(&error);
-                    self.seat.write_later(None);
-                }
-                self.seat.tell_end(&last, self.stored, self.watchers);
-            }
-            // The run is another coordinator's, or the next one's, and goes on there: nobody is told that it has ended.
-            Err(error) if error.is_anothers() || self.seat.store.is_superseded() => {}
-            Err(error) => self.abandon(&error).await,
-        }
-    }
-
-    /// Its record cannot be written: it ends here, and whoever is told how hears what the ledger will say.
-    async fn abandon(self, error: &WriteError) {
-        let reason = format!(
-            "the run's record could not be written: {}",
-            error_chain(error)
-        );
-        let now = self.now();
-        let RunTask {
-            seat,
-            mut run,
-            outboxes,
-            watchers,
-            waiting: mut unwritten,
-            stored,
-            ..
-        } = self;
-        for effect in run.abandon(now, &reason) {
-            if let Effect::Append(batch) = effect {
-                unwritten.rows.push(batch.encode_to_vec());
-            }
-        }
-        let mut record = run.into_record();
-        // What may have arrived, and has not for all that is known, lets nothing pass.
-        let mut before = None;
-        if let Some(row) = unwritten.rows.last_mut()
-            && let Some((other, closed)) = not_green(row, &reason)
-        {
-            before = Some(std::mem::replace(row, other));
-            record.closed = Some(closed);
-        }
-        for outbox in outboxes.values() {
-            let close = wire::command(Command::Close { abort: true }, &seat.opening);
-            // One that does not listen is cut off by the hub.
-            let _ = outbox.send(close);
-        }
-        // They may find room where the ledger does not.
-        let (record, reports) = write_reports(record, seat.directory.clone()).await;
-        if let Err(error) = &reports {
-            seat.warn_of_reports(error);
-        }
-        let last = ended(&record, None, seat.store.directory());
-        seat.write_later(Some(End {
-            stored,
-            unwritten,
-            before,
-            closed: record.closed.clone().unwrap_or_default(),
-            totals: record.totals(),
-        }));
-        seat.tell_end(&last, stored, watchers);
-    }
-
-    /// One transaction for the last rows, the verdict and the history; the reports are made meanwhile, and what came of them comes back.
-    async fn write_everything(
-        &mut self,
-        explained: Option<&Explained>,
-    ) -> Result<Result<(), ReportError>, WriteError> {
-        self.waiting.write_texts(&self.seat.directory).await?;
-        let record = self.run.record();
-        let seat = &self.seat;
-        let samples = if seat.keep_history {
-            samples_of(record)
-        } else {
-            Vec::new()
-        };
-        let closed = record.closed.clone().unwrap_or_default();
-        let rows = self.waiting.rows.clone();
-        let closing = seat
-            .store
-            .close_run(seat.handle, rows, &closed, record.totals(), samples);
-        let closing = tokio::spawn(closing);
-        let reports = blocking::here(|| report::write_all(record, explained, &seat.directory));
-        closing.await.map_err(|_| StoreError::Gone)??;
-        Ok(reports)
-    }
-}
-
-impl RunSeat {
-    fn warn_of_reports(&self, error: &dyn std::error::Error) {
-        let (run, error) = (&self.opening.run, error_chain(error));
-        tracing::warn!(run, "the reports of a run cannot be written yet: {error}");
-    }
-
-    /// What is not written is from now on somebody else's to write, the reports behind the ledger's end.
-    fn write_later(&self, end: Option<End>) {
-        tokio::spawn(write_later(Rest {
-            store: self.store.clone(),
-            run: self.handle,
-            directory: self.directory.clone(),
-            hub: self.hub.clone(),
-            end,
-        }));
-    }
-
-    fn tell_end(&self, last: &v1::Ended, rows: u64, watchers: Vec<Watcher>) {
-        // The hub hears it first: whoever is told that the run has ended may ask for its reports at once.
-        self.hub.tell(Notice::Ended {
-            run: self.opening.number,
-            ended: Box::new(last.clone()),
-            rows,
-        });
-        for watcher in watchers {
-            let (sequence, body) = (0, Some(Watched::Ended(last.clone())));
-            // One that is slow to take the rest waits for itself only.
-            tokio::spawn(async move {
-                let event = v1::WatchEvent { sequence, body };
-                watcher.events.send(event).await.ok();
-            });
-        }
-    }
 }
 
 /// A command as a planted fault has it.
@@ -682,12 +349,6 @@ fn perturb(command: &mut Command) {
     {
         *sequence = u64::MAX >> 1;
     }
-}
-
-/// A watcher that does not keep up is dropped; it attaches again from its cursor.
-fn offer(events: &mpsc::Sender<v1::WatchEvent>, sequence: u64, body: Watched) -> bool {
-    let body = Some(body);
-    events.try_send(v1::WatchEvent { sequence, body }).is_ok()
 }
 
 async fn sleep_until(at: Option<Instant>) {
