@@ -49,7 +49,7 @@ pub fn print() {
         calls: Vec::new(),
     };
     put_up(&mut played.dispatcher, &instance);
-    play(&mut played, &instance);
+    let end = play(&mut played, &instance);
     let calls = played.calls;
 
     let before = HELD.load(Ordering::Relaxed);
@@ -75,6 +75,8 @@ pub fn print() {
         "  a unit: {bytes:.0}{} bytes, at most {BYTES}; a slot: {per_slot:.0} bytes",
         mark(bytes, BYTES)
     );
+    let over = end as f64 / instance.bound as f64;
+    eprintln!("  the makespan that was played: {over:.4} of its bound");
 }
 
 fn open() -> Dispatcher {
@@ -176,7 +178,8 @@ fn weight(said: Option<u64>) -> Weight {
     }
 }
 
-fn play(dispatcher: &mut Recorded, instance: &Instance) {
+/// When the last one ended, in microseconds.
+fn play(dispatcher: &mut Recorded, instance: &Instance) -> u64 {
     let mut ends = BinaryHeap::new();
     let mut held: Vec<Vec<u32>> = vec![Vec::new(); SLOTS];
     let mut looked: Vec<u32> = (0..SLOTS as u32).collect();
@@ -220,6 +223,7 @@ fn play(dispatcher: &mut Recorded, instance: &Instance) {
     }
     let waits = dispatcher.dispatcher.is_waiting();
     assert!(!waits, "all units were given out");
+    now
 }
 
 fn end(instance: &Instance, slot: u32, unit: u32, now: u64) -> u64 {

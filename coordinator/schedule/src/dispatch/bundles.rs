@@ -36,6 +36,7 @@ impl Dispatcher {
         let Some((_, at)) = firsts.max() else {
             return Vec::new();
         };
+        let level = self.slots.level_but(now, self.queues.expected);
         let queue = &self.queues.list[at as usize];
         let Some(state) = self.slots.get(slot) else {
             return Vec::new();
@@ -43,7 +44,7 @@ impl Dispatcher {
         // Every slot that has nothing yet is going to pay for a start, this one too.
         let slots = self.slots.count as u64;
         let starts = Micros(startup.0 * self.slots.idle as u64 / slots.max(1));
-        let time = (self.slots.level(now, self.queues.expected, true) - now) + starts - startup;
+        let time = (level - now) + starts - startup;
         let share = state.gives(time);
         let guessed = queue.guessed.0.saturating_mul(2) > queue.expected.0;
         let unsure = 2 * (u64::from(speed.unsure) + if guessed { GUESSED } else { 0 });

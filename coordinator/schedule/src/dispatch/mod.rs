@@ -31,7 +31,8 @@ use crate::Micros;
 use planted::{Fault, is_planted};
 use queues::{Entry, Queue, Queues};
 use slots::{Slot, Slots, scaled};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use target::Target;
 
 /// Where units are short, this much time is kept in a slot's reserve.
@@ -63,6 +64,10 @@ const SLACK: u64 = 20;
 /// What is far from sure may end later than the target by this part of the run, where it takes as long as its order says.
 const SURPRISE: u64 = 20;
 
+/// So many times when a slot should be looked at are kept for each of them, and so many more, before those go that hold no longer.
+const DUE: usize = 4;
+const DUE_AT_LEAST: usize = 64;
+
 /// The deviation of the logarithm of what a unit takes that varies by `sigma` itself, as it is measured: `took` in microseconds.
 fn measured(sigma: f64, took: f64) -> f64 {
     sigma.hypot(UNMEASURED / took)
@@ -83,8 +88,8 @@ pub struct Dispatcher {
     quiet: bool,
     /// What starting a process of a kind takes, as far as it has been seen.
     starts: BTreeMap<u32, Micros>,
-    /// Slots by when they should be looked at.
-    due: BTreeSet<(Micros, u32)>,
+    /// Slots by when they should be looked at, the first on top; what holds no longer is passed over.
+    due: BinaryHeap<Reverse<(Micros, u32)>>,
     /// Slots that have nothing, and get nothing since what waits is left to others.
     deferring: BTreeSet<u32>,
     /// Slots that have nothing and are left something, by when they should have come for it.
@@ -242,15 +247,28 @@ impl Dispatcher {
         self.forget_due(slot);
         if let Some(state) = self.slots.touch(slot) {
             state.due = Some(due);
-            self.due.insert((due, slot));
+            self.due.push(Reverse((due, slot)));
+        }
+        if self.due.len() > DUE * self.slots.count + DUE_AT_LEAST {
+            let slots = &self.slots;
+            self.due
+                .retain(|&Reverse((due, slot))| slots.is_due(slot, due));
         }
     }
 
     fn forget_due(&mut self, slot: u32) {
-        if let Some(state) = self.slots.touch(slot)
-            && let Some(due) = state.due.take()
+        let due = self.slots.touch(slot).and_then(|slot| slot.due.take());
+        if due.is_some() {
+            self.pass_over();
+        }
+    }
+
+    /// The first on top holds.
+    fn pass_over(&mut self) {
+        while let Some(&Reverse((due, slot))) = self.due.peek()
+            && !self.slots.is_due(slot, due)
         {
-            self.due.remove(&(due, slot));
+            self.due.pop();
         }
     }
 
@@ -261,11 +279,9 @@ impl Dispatcher {
             self.place(now);
         }
         let mut slots = Vec::new();
-        while let Some(&(due, slot)) = self.due.first().filter(|(due, _)| *due <= now) {
-            self.due.remove(&(due, slot));
-            if let Some(state) = self.slots.touch(slot) {
-                state.due = None;
-            }
+        while let Some(&Reverse((due, slot))) = self.due.peek().filter(|first| first.0.0 <= now) {
+            debug_assert!(self.slots.is_due(slot, due));
+            self.forget_due(slot);
             if self.slots.laden.contains(&slot) {
                 self.slots.change(slot, &self.queues, now, |_| ());
                 self.target.change();
@@ -363,7 +379,7 @@ impl Dispatcher {
 
     /// When all slots would end if what they hold and what is waiting could be spread evenly over them.
     pub fn level(&self, now: Micros) -> Micros {
-        self.slots.level(now, self.queues.expected, false)
+        self.slots.level(now, self.queues.expected)
     }
 
     /// What a unit that took so long there would have taken at the reference speed.
@@ -488,7 +504,7 @@ impl Dispatcher {
         kind: u32,
         now: Micros,
     ) -> (Option<(u16, Entry)>, Option<(u16, Entry)>) {
-        let target = self.target.get(&self.slots, &self.queues, now);
+        let target = self.target.get(&mut self.slots, &self.queues, now);
         let Some(most) = self.surely_within(slot, now, target) else {
             return (None, None);
         };
@@ -592,9 +608,9 @@ impl Dispatcher {
         if waiting >= FEW * count {
             self.place_kind(kind, now);
         }
-        let left = self.target.get(&self.slots, &self.queues, now) - now;
+        let left = self.target.get(&mut self.slots, &self.queues, now) - now;
         if waiting < FEW * count {
-            let level = self.slots.level(now, self.queues.expected, true) - now;
+            let level = self.slots.level_but(now, self.queues.expected) - now;
             if left <= level + Micros(level.0 / SLACK) {
                 return None;
             }
@@ -692,12 +708,23 @@ impl Dispatcher {
             return self.is_uneven().then(|| now + WORTH_TAKING);
         }
         let soon = now + Micros(1);
-        let due = self.due.range((soon, 0)..).next().map(|(due, _)| *due);
+        let due = self.next_due(now);
         let late = self.slots.busy.first().filter(|_| self.defers());
         let late = late.map(|(free, _)| (*free).max(soon));
         // Whoever does not come for what is left to it is left nothing more.
         let deaf = self.awaited.first().map(|(at, _)| (*at).max(soon));
         [due, late, deaf].into_iter().flatten().min()
+    }
+
+    /// When the first slot is due of those that are not due already.
+    fn next_due(&self, now: Micros) -> Option<Micros> {
+        let holds = |&&Reverse((due, slot)): &&Reverse<(Micros, u32)>| {
+            due > now && self.slots.is_due(slot, due)
+        };
+        let first = self.due.peek().filter(holds);
+        // Those that were due before are looked at first, but for a caller that gives nothing out any more.
+        let first = first.or_else(|| self.due.iter().filter(holds).max());
+        first.map(|Reverse((due, _))| *due)
     }
 
     /// Expected time until everything has ended.

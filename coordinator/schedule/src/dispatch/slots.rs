@@ -10,6 +10,7 @@ use super::speeds::{Speed, Speeds};
 use super::target::PATIENCE;
 use crate::Micros;
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 
 /// Units that a slot was given together.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +118,15 @@ impl Slot {
         Some(self.kind).filter(|kind| !self.barred.contains(kind))
     }
 
+    fn mark(&self) -> Mark {
+        Mark {
+            free: self.free,
+            milli: self.speed.milli,
+            laden: self.is_laden(),
+            kind: self.usable(),
+        }
+    }
+
     fn is_laden(&self) -> bool {
         self.running.is_some() && !self.queued.is_empty()
     }
@@ -141,11 +151,28 @@ impl Slot {
     }
 }
 
+/// As what a slot counts among the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    free: Option<Micros>,
+    milli: u32,
+    laden: bool,
+    kind: Option<u32>,
+}
+
 /// In 64 bits where they suffice.
-fn divided(sum: u128, by: u128) -> u128 {
-    match (u64::try_from(sum), u64::try_from(by)) {
-        (Ok(sum), Ok(by)) => u128::from(sum / by),
-        _ => sum / by,
+fn share(sum: u128, speed: u64) -> Micros {
+    Micros(match u64::try_from(sum) {
+        Ok(sum) => sum / speed,
+        Err(_) => u64::try_from(sum / u128::from(speed)).unwrap_or(u64::MAX),
+    })
+}
+
+/// The place just before this one in the order of slots.
+fn before((free, slot): (Micros, u32)) -> (Micros, u32) {
+    match slot.checked_sub(1) {
+        Some(slot) => (free, slot),
+        None => (free - Micros(1), u32::MAX),
     }
 }
 
@@ -176,15 +203,54 @@ pub(super) struct Slots {
     pub laden: BTreeSet<u32>,
     /// Those of them whose unit takes longer than it should.
     pub overdue: BTreeSet<u32>,
-    /// Thousandths of the reference speed: of all, of those that hold something, and these times when they are free.
+    /// Of all, in thousandths of the reference speed.
     pub speed: u64,
-    busy_speed: u64,
-    moment: u128,
+    /// Those that hold something.
+    held: Moment,
+    late: Late,
+}
+
+/// Thousandths of the reference speed of some slots, and these times when they are free.
+#[derive(Debug, Default)]
+struct Moment {
+    speed: u64,
+    sum: u128,
+}
+
+impl Moment {
+    fn add(&mut self, free: Micros, speed: u64) {
+        self.speed += speed;
+        self.sum += u128::from(speed) * u128::from(free.0);
+    }
+
+    fn remove(&mut self, free: Micros, speed: u64) {
+        self.speed -= speed;
+        self.sum -= u128::from(speed) * u128::from(free.0);
+    }
+}
+
+/// Slots that hold what takes longer than the level, as it was worked out last: those behind `from` in the order of `busy`. Between two
+/// times few slots cross it, so that a level costs next to nothing.
+#[derive(Debug, Default)]
+struct Late {
+    from: (Micros, u32),
+    held: Moment,
+}
+
+impl Late {
+    fn holds(&self, free: Micros, slot: u32) -> bool {
+        (free, slot) > self.from
+    }
 }
 
 impl Slots {
     pub fn get(&self, slot: u32) -> Option<&Slot> {
         self.list.get(slot as usize)?.as_ref()
+    }
+
+    /// Whether the slot should be looked at at this time.
+    pub fn is_due(&self, slot: u32, at: Micros) -> bool {
+        self.get(slot).is_some_and(|slot| slot.due == Some(at))
     }
 
     /// Changes a slot, and whatever follows from what it holds.
@@ -195,15 +261,12 @@ impl Slots {
         now: Micros,
         change: impl FnOnce(&mut Slot) -> R,
     ) -> Option<R> {
-        let mut state = self.list.get_mut(slot as usize)?.take()?;
-        self.forget(slot, &state);
-        let (kind, pace) = (state.usable(), state.speed.milli);
-        let result = change(&mut state);
-        self.count_kind(kind, state.usable());
-        self.count_pace(Some(pace), Some(state.speed.milli));
-        state.free = (!state.is_free()).then(|| free_at(&state, queues, now));
-        self.note(slot, &state);
-        self.list[slot as usize] = Some(state);
+        let state = self.list.get_mut(slot as usize)?.as_mut()?;
+        let before = state.mark();
+        let result = change(state);
+        state.free = (!state.is_free()).then(|| free_at(state, queues, now));
+        let after = state.mark();
+        self.count(slot, Some(before), Some(after));
         Some(result)
     }
 
@@ -215,9 +278,7 @@ impl Slots {
         if self.list[slot as usize].is_none() {
             let state = Slot::new(self.speeds.slot(agent));
             self.count += 1;
-            self.count_kind(None, state.usable());
-            self.count_pace(None, Some(state.speed.milli));
-            self.note(slot, &state);
+            self.count(slot, None, Some(state.mark()));
             self.list[slot as usize] = Some(state);
         }
     }
@@ -225,10 +286,7 @@ impl Slots {
     pub fn close(&mut self, slot: u32) {
         if let Some(state) = self.list.get_mut(slot as usize).and_then(Option::take) {
             self.count -= 1;
-            self.count_kind(state.usable(), None);
-            self.count_pace(Some(state.speed.milli), None);
-            self.forget(slot, &state);
-            self.overdue.remove(&slot);
+            self.count(slot, Some(state.mark()), None);
         }
     }
 
@@ -237,37 +295,49 @@ impl Slots {
         self.list.get_mut(slot as usize)?.as_mut()
     }
 
-    fn note(&mut self, slot: u32, state: &Slot) {
-        let speed = u64::from(state.speed.milli);
-        self.speed += speed;
-        match state.free {
-            Some(free) => {
-                self.busy.insert((free, slot));
-                self.busy_speed += speed;
-                self.moment += u128::from(speed) * u128::from(free.0);
-            }
-            None => self.idle += 1,
+    /// A slot counts as this, and no longer as that.
+    fn count(&mut self, slot: u32, before: Option<Mark>, after: Option<Mark>) {
+        if before == after {
+            return;
         }
-        if state.is_laden() {
+        let kind = |mark: Option<Mark>| mark.and_then(|mark| mark.kind);
+        self.count_kind(kind(before), kind(after));
+        let pace = |mark: Option<Mark>| mark.map(|mark| mark.milli);
+        self.count_pace(pace(before), pace(after));
+        if let Some(Mark { free, milli, .. }) = before {
+            let speed = u64::from(milli);
+            self.speed -= speed;
+            match free {
+                Some(free) => {
+                    self.busy.remove(&(free, slot));
+                    self.held.remove(free, speed);
+                    if self.late.holds(free, slot) {
+                        self.late.held.remove(free, speed);
+                    }
+                }
+                None => self.idle -= 1,
+            }
+        }
+        if let Some(Mark { free, milli, .. }) = after {
+            let speed = u64::from(milli);
+            self.speed += speed;
+            match free {
+                Some(free) => {
+                    self.busy.insert((free, slot));
+                    self.held.add(free, speed);
+                    if self.late.holds(free, slot) {
+                        self.late.held.add(free, speed);
+                    }
+                }
+                None => self.idle += 1,
+            }
+        }
+        let laden = |mark: Option<Mark>| mark.is_some_and(|mark| mark.laden);
+        if laden(after) && !laden(before) {
             self.laden.insert(slot);
-        } else {
-            self.overdue.remove(&slot);
-        }
-    }
-
-    fn forget(&mut self, slot: u32, state: &Slot) {
-        let speed = u64::from(state.speed.milli);
-        self.speed -= speed;
-        match state.free {
-            Some(free) => {
-                self.busy.remove(&(free, slot));
-                self.busy_speed -= speed;
-                self.moment -= u128::from(speed) * u128::from(free.0);
-            }
-            None => self.idle -= 1,
-        }
-        if state.is_laden() {
+        } else if laden(before) && !laden(after) {
             self.laden.remove(&slot);
+            self.overdue.remove(&slot);
         }
     }
 
@@ -341,41 +411,65 @@ impl Slots {
         first.map_or(now, |(free, _)| now.max(*free))
     }
 
-    /// When all would end if what they hold and so much besides could be spread evenly over them; `but`: except for those that
-    /// hold what takes longer than that, which only have to be waited for.
-    pub fn level(&self, now: Micros, work: Micros, but: bool) -> Micros {
-        self.level_of(now, work, but).0
+    /// When all would end if what they hold and so much besides could be spread evenly over them.
+    pub fn level(&self, now: Micros, work: Micros) -> Micros {
+        match self.speed {
+            0 => now,
+            speed => share(self.sum(now, work), speed).max(now),
+        }
     }
 
-    /// The same, with how many slots had to be looked at for that.
-    pub fn level_of(&self, now: Micros, work: Micros, but: bool) -> (Micros, usize) {
-        let idle = u128::from(self.speed - self.busy_speed);
-        let mut speed = u128::from(self.speed);
-        if speed == 0 {
-            return (now, 0);
+    /// The same, except for those that hold what takes longer than that, which only have to be waited for.
+    pub fn level_but(&mut self, now: Micros, work: Micros) -> Micros {
+        if self.speed == 0 {
+            return now;
         }
-        let mut looked = 0;
-        let mut sum = u128::from(work.0) * 1000 + self.moment + idle * u128::from(now.0);
-        let mut late = self.busy.iter();
-        while let Some((free, slot)) = late.next().filter(|(free, _)| *free < now) {
-            // They are not free before now.
-            let own = self.get(*slot).map_or(0, |slot| slot.speed.milli);
-            sum += u128::from(own) * u128::from((now - *free).0);
-        }
-        let mut level = divided(sum, speed);
-        for &(free, slot) in self.busy.iter().rev() {
-            let own = u128::from(self.get(slot).map_or(0, |slot| slot.speed.milli));
-            if !but || u128::from(free.0) <= level || speed == own {
+        let mut sum = self.sum(now, work) - self.late.held.sum;
+        let mut speed = self.speed - self.late.held.speed;
+        let mut level = (speed > 0).then(|| share(sum, speed));
+        let (list, busy, late) = (&self.list, &self.busy, &mut self.late);
+        // Who is no later than the level lowers it, and so does not make anybody late that was not.
+        for &(free, slot) in busy.range((Bound::Excluded(late.from), Bound::Unbounded)) {
+            if level.is_some_and(|level| level < free) {
                 break;
             }
-            looked += 1;
-            sum -= own * u128::from(free.0);
-            speed -= own;
-            level = divided(sum, speed);
+            let own = milli(list, slot);
+            late.held.remove(free, own);
+            late.from = (free, slot);
+            sum += u128::from(own) * u128::from(free.0);
+            speed += own;
+            level = Some(share(sum, speed));
         }
-        let level = Micros(u64::try_from(level).unwrap_or(u64::MAX)).max(now);
-        (level, looked)
+        let mut level = level.unwrap_or(now);
+        for &(free, slot) in busy.range(..=late.from).rev() {
+            let own = milli(list, slot);
+            if free <= level || speed == own {
+                break;
+            }
+            late.held.add(free, own);
+            late.from = before((free, slot));
+            sum -= u128::from(own) * u128::from(free.0);
+            speed -= own;
+            level = share(sum, speed);
+        }
+        level.max(now)
     }
+
+    /// Speeds times when slots are free, and the work, so that a speed's share of it is a time.
+    fn sum(&self, now: Micros, work: Micros) -> u128 {
+        let idle = u128::from(self.speed - self.held.speed);
+        let overdue = self.busy.iter().take_while(|(free, _)| *free < now);
+        // They are not free before now.
+        let overdue = overdue
+            .map(|(free, slot)| u128::from(milli(&self.list, *slot)) * u128::from((now - *free).0));
+        let overdue: u128 = overdue.sum();
+        u128::from(work.0) * 1000 + self.held.sum + idle * u128::from(now.0) + overdue
+    }
+}
+
+fn milli(list: &[Option<Slot>], slot: u32) -> u64 {
+    let state = list.get(slot as usize).and_then(Option::as_ref);
+    state.map_or(0, |slot| u64::from(slot.speed.milli))
 }
 
 /// What is left of the unit that a slot has at work, in its own time.
@@ -406,4 +500,77 @@ fn free_at(slot: &Slot, queues: &Queues, now: Micros) -> Micros {
     let queued = slot.queued.iter().filter_map(|&unit| queues.weight(unit));
     let queued: Micros = queued.map(|weight| weight.expected).sum();
     now + (running + slot.takes(queued)).max(LONGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the definition has it: who holds what takes longest is left out as long as that is later than the level of the others.
+    fn defined(slots: &Slots, now: Micros, work: Micros) -> Micros {
+        let all = slots.list.iter().flatten();
+        let free = |slot: &Slot| slot.free.map_or(now, |free| free.max(now));
+        let mut ends: Vec<(Micros, u64)> = all
+            .map(|slot| (free(slot), u64::from(slot.speed.milli)))
+            .collect();
+        ends.sort_unstable();
+        loop {
+            let speed: u64 = ends.iter().map(|(_, speed)| speed).sum();
+            let busy = ends.iter();
+            let busy: u128 = busy
+                .map(|(free, speed)| u128::from(*speed) * u128::from(free.0))
+                .sum();
+            let level = share(busy + u128::from(work.0) * 1000, speed);
+            match ends.last() {
+                Some((last, _)) if *last > level && ends.len() > 1 => ends.pop(),
+                _ => return level.max(now),
+            };
+        }
+    }
+
+    #[test]
+    fn a_level_is_that_of_its_definition_whatever_happened_since_the_last_one() {
+        let queues = Queues::default();
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        };
+        for round in 0..200 {
+            let mut slots = Slots::default();
+            let count = 1 + random(40) as u32;
+            let mut now = Micros(1_000);
+            for step in 0..300 {
+                let slot = random(u64::from(count)) as u32;
+                let left = Micros(1 + (1 << random(24)) + random(1_000));
+                match random(8) {
+                    0 => slots.open(slot, slot),
+                    1 => slots.close(slot),
+                    2 | 3 => {
+                        let pace = 400 + random(1_200) as u32;
+                        slots.change(slot, &queues, now, |slot| {
+                            slot.speed.milli = pace;
+                            slot.clear();
+                        });
+                    }
+                    _ => {
+                        slots.change(slot, &queues, now, |slot| {
+                            slot.running = Some((0, now));
+                            slot.left = Some((now, left));
+                        });
+                    }
+                }
+                now += Micros(random(50_000));
+                slots.settle(&queues, now);
+                let most = 1 << random(28);
+                let work = Micros(random(most));
+                if slots.count > 0 && random(3) == 0 {
+                    let known = defined(&slots, now, work);
+                    assert_eq!(slots.level_but(now, work), known, "{round}, {step}");
+                }
+            }
+        }
+    }
 }

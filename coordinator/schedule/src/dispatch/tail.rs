@@ -20,7 +20,7 @@ impl Dispatcher {
         if self.slots.overdue.is_empty() {
             return None;
         }
-        let target = self.target.get(&self.slots, &self.queues, now);
+        let target = self.target.get(&mut self.slots, &self.queues, now);
         let late = self
             .slots
             .overdue

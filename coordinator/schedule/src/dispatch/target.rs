@@ -8,14 +8,14 @@
 //! A placement costs as much as the slots there are, so that it is kept until a share of them has moved.
 
 use super::queues::{Entry, Queues};
-use super::slots::Slots;
+use super::slots::{Slots, scaled};
 use crate::Micros;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// So many of the largest units for each slot are placed.
+/// So many of the largest units for each slot are placed, on as many times more slots at most: on those that are free first.
 const EACH: usize = 2;
-/// or one, where that is more than so many.
+/// With thousands of slots no more than so many, by which those that are larger than the target allows are among them.
 const ENOUGH: usize = 2_000;
 /// The target is later than it should be by this part of what is left.
 const MARGIN: u64 = 100;
@@ -47,8 +47,8 @@ pub(super) struct Target {
     span: Micros,
     /// Grows with whatever a placement depends on.
     changes: u64,
-    /// The fluid finish, after how many changes it was worked out, and for how many more it holds.
-    level: Option<(Micros, u64, u64)>,
+    /// The fluid finish, and after how many changes it was worked out.
+    level: Option<(Micros, u64)>,
 }
 
 impl Target {
@@ -64,22 +64,16 @@ impl Target {
     }
 
     /// When the run should end, as far as is worked out.
-    pub fn get(&mut self, slots: &Slots, queues: &Queues, now: Micros) -> Micros {
+    pub fn get(&mut self, slots: &mut Slots, queues: &Queues, now: Micros) -> Micros {
         let level = match self.level {
-            Some((level, changes, holds)) if self.changes - changes <= holds => level,
+            Some((level, changes)) if self.changes == changes => level,
             _ => {
-                let (level, looked) = slots.level_of(now, queues.expected, true);
-                let chain = slots.level(now, Micros::ZERO, true).max(now) + Micros::ZERO;
-                let chain = if queues.longest_chain() > Micros::ZERO {
-                    slots.earliest_free(now).min(chain) + queues.longest_chain()
-                } else {
-                    Micros::ZERO
-                };
-                let level = level.max(chain);
-                // With thousands of slots a share of them may move before it is worked out again.
-                let share = slots.count * slots.count / 160_000;
-                let holds = share + looked / 4 + looked * looked / 1_000;
-                self.level = Some((level, self.changes, holds as u64));
+                let mut level = slots.level_but(now, queues.expected);
+                let chain = queues.longest_chain();
+                if chain > Micros::ZERO {
+                    level = level.max(slots.earliest_free(now) + chain);
+                }
+                self.level = Some((level, self.changes));
                 level
             }
         };
@@ -116,8 +110,8 @@ impl Target {
         if !self.is_stale(kind, slots, now) {
             return Vec::new();
         }
-        let units = (EACH * slots.count).min(ENOUGH.max(slots.count));
-        let units = largest(kind, queues, units);
+        let count = (EACH * slots.count).min(ENOUGH);
+        let units = largest(kind, queues, count);
         let mut placement = Placement {
             made: now,
             changes: self.changes,
@@ -125,7 +119,7 @@ impl Target {
         };
         // Slots of about the same speed in the order in which they are free.
         let mut able: BTreeMap<u32, (u32, Vec<Free>)> = BTreeMap::new();
-        let busy = slots.busy.iter().copied();
+        let busy = slots.busy.iter().copied().take(EACH * count);
         let idle = slots.without().map(|(slot, _)| (now, slot));
         for (free, slot) in idle.chain(busy) {
             let Some(state) = slots.get(slot) else {
@@ -146,9 +140,7 @@ impl Target {
         for (entry, expected) in units {
             let ends = (0..).zip(&alike).filter_map(|(class, (speed, heap))| {
                 let Reverse((free, _)) = heap.peek()?;
-                let took = u128::from(expected.0) * 1000 / u128::from(*speed);
-                let took = Micros(u64::try_from(took).unwrap_or(u64::MAX));
-                Some((*free + took, class))
+                Some((*free + scaled(expected, 1000, *speed), class))
             });
             let Some((end, class)) = ends.min() else {
                 break;
