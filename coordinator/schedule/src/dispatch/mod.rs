@@ -223,13 +223,12 @@ impl Dispatcher {
 
     /// Works out when a slot that is busy with its last unit should be looked at for its next one.
     fn note_due(&mut self, slot: u32, now: Micros) {
-        self.forget_due(slot);
         let Some(state) = self.slots.get(slot) else {
             return;
         };
         // A bundle is followed by the next when it is over.
         if state.running.is_none() || state.bundle.is_some() {
-            return;
+            return self.forget_due(slot);
         }
         let due = if state.queued.is_empty() {
             self.slots.free(slot, now) - self.lookahead(state)
@@ -240,19 +239,26 @@ impl Dispatcher {
         };
         if due > now {
             self.make_due(slot, due);
+        } else {
+            self.forget_due(slot);
         }
     }
 
     fn make_due(&mut self, slot: u32, due: Micros) {
+        if self.slots.is_due(slot, due) {
+            return;
+        }
         self.forget_due(slot);
         if let Some(state) = self.slots.touch(slot) {
             state.due = Some(due);
             self.due.push(Reverse((due, slot)));
         }
         if self.due.len() > DUE * self.slots.count + DUE_AT_LEAST {
-            let slots = &self.slots;
-            self.due
-                .retain(|&Reverse((due, slot))| slots.is_due(slot, due));
+            let mut all = std::mem::take(&mut self.due).into_vec();
+            all.retain(|&Reverse((due, slot))| self.slots.is_due(slot, due));
+            all.sort_unstable();
+            all.dedup();
+            self.due = all.into();
         }
     }
 
@@ -401,7 +407,7 @@ impl Dispatcher {
         let (speed, is_last) = (state.speed, state.holds() == 1);
         let told = match state.bundle {
             Some(bundle) => Some(bundle.law()).filter(|_| is_last),
-            None => ran.and_then(|_| Some(self.queues.weight(unit)?.law())),
+            None => ran.and_then(|_| Some(self.queues.unit(unit)?.law)),
         };
         let since = state.bundle.map(|bundle| bundle.since + bundle.startup);
         let since = since.or(ran.map(|(_, since)| since)).unwrap_or(now);

@@ -18,6 +18,8 @@ pub struct Weight {
 /// The most and the least that a logarithm of a duration is taken to vary, in standard deviations.
 const WIDEST: f64 = 3.0;
 const NARROWEST: f64 = 0.05;
+/// Up to this deviation a law has the mean that was said.
+pub(super) const MEANT: f64 = 1.5;
 
 impl Weight {
     /// Of what takes so long and no longer.
@@ -43,7 +45,7 @@ impl Weight {
             2.0 * (ln(self.order) - high)
         };
         let sigma = sigma.clamp(NARROWEST, WIDEST);
-        let mean = if sigma > 1.5 {
+        let mean = if sigma > MEANT {
             high - 1.5 * sigma
         } else {
             expected - sigma * sigma / 2.0

@@ -47,6 +47,8 @@ pub(super) fn entry(unit: u32, weight: &Weight) -> Entry {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unit {
     pub weight: Weight,
+    /// Of the logarithm of its duration, mean and standard deviation.
+    pub law: (f64, f64),
     pub queue: u32,
     pub waits: bool,
     /// A slot did not take it: it is left to no slot, whoever has nothing gets it.
@@ -160,6 +162,7 @@ impl Queues {
         }
         self.units[unit as usize] = Some(Unit {
             weight,
+            law: weight.law(),
             queue: at,
             waits: true,
             refused: false,
@@ -250,6 +253,7 @@ impl Queues {
         let waits = self.take(unit);
         if let Some(Some(state)) = self.units.get_mut(unit as usize) {
             state.weight = weight;
+            state.law = weight.law();
             state.waits = waits;
         }
         if waits {

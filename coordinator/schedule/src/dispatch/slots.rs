@@ -4,8 +4,9 @@
 //! later, by what a log-normal duration has left after so long; that is worked out when its time has come, not at each look.
 
 use super::law::remaining;
+use super::needs::MEANT;
 use super::planted::{Fault, is_planted};
-use super::queues::Queues;
+use super::queues::{Queues, Unit};
 use super::speeds::{Speed, Speeds};
 use super::target::PATIENCE;
 use crate::Micros;
@@ -481,9 +482,13 @@ pub(super) fn residue(slot: &Slot, queues: &Queues, now: Micros) -> Option<Micro
         return Some((left - elapsed).max(elapsed - left));
     }
     let elapsed = slot.gives(now - since);
-    let weight = queues.weight(unit)?;
-    let law = weight.law();
-    let left = remaining(law, elapsed).max(Micros((elapsed - weight.expected).0 / 2));
+    let Unit { weight, law, .. } = queues.unit(unit)?;
+    // What has just begun takes what was thought of it, to the microsecond, so that the order of slots stays as it is. Of what may take
+    // anything the law tells another mean.
+    if elapsed == Micros::ZERO && law.1 <= MEANT {
+        return Some(slot.takes(weight.expected));
+    }
+    let left = remaining(*law, elapsed).max(Micros((elapsed - weight.expected).0 / 2));
     Some(slot.takes(left))
 }
 
