@@ -18,6 +18,10 @@ pub enum Fault {
     LeftToNobody,
     /// Units stay left to a slot that does not come for them.
     Faithful,
+    /// Slots that have nothing do not hear that something is left to them.
+    NobodyAsked,
+    /// What waits behind something that takes longer than it should stays there.
+    NeverBack,
     /// A slot that lost its process keeps what it had at work.
     StillBusy,
     /// A slot that takes longer than it should is the faster one.

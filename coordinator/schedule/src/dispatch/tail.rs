@@ -1,5 +1,6 @@
 //! The tail: what is done when nothing is left to hand out.
 
+use super::planted::{Fault, is_planted};
 use super::slots::residue;
 use super::{Dispatcher, WORTH_TAKING};
 use crate::Micros;
@@ -9,6 +10,9 @@ impl Dispatcher {
     /// While something waits, only what would end later than the target. Nothing where its turn comes soon anyway, and nothing
     /// that could not run elsewhere.
     pub fn stranded(&mut self, now: Micros) -> Option<(u32, u32)> {
+        if is_planted(Fault::NeverBack) {
+            return None;
+        }
         if self.queues.count == 0 {
             let laden = self
                 .slots

@@ -4,7 +4,7 @@
 mod world;
 
 use evenkeel_schedule::planted_dispatch::{Fault, plant};
-use evenkeel_schedule::{Needs, Order};
+use evenkeel_schedule::{Dispatcher, Micros, Needs, Order, Weight};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -195,16 +195,67 @@ fn as_many_as_slots() -> bool {
     end_of(&units, &[250, 1000, 1000, 1000]) < 12_500_000
 }
 
-/// One of forty equal units takes sixty times as long as it should, longer than all others: none of them is kept behind it.
+/// One of forty equal units takes sixty times as long as it should, longer than all others: none of them is kept behind it, whether
+/// it is its slot's first one, or another one was given to that slot before it was late.
 fn a_surprise() -> bool {
-    let mut units = vec![(1_000_000, 1_000_000); 40];
-    units[0].1 = 60_000_000;
-    end_of(&units, &[1000, 1000]) < 60_500_000
+    let late = |late: usize| {
+        let mut units = vec![(1_000_000, 1_000_000); 40];
+        units[late].1 = 60_000_000;
+        end_of(&units, &[1000, 1000])
+    };
+    late(0) < 60_500_000 && late(10) < 65_500_000
+}
+
+/// The second of two long units is to follow the first one on the fast slot. As that takes far longer than it should, it goes to the slow
+/// slot, which has nothing to do and to which nothing happens: it is asked.
+fn who_has_nothing_is_asked() -> bool {
+    const SLOW: u32 = 0;
+    const FAST: u32 = 1;
+    let mut dispatcher = Dispatcher::new();
+    for slot in [SLOW, FAST] {
+        dispatcher.expect(slot, 0);
+        dispatcher.open(slot);
+    }
+    let known = |expected: u64| Weight::exact(Micros(expected));
+    let mut now = Micros::ZERO;
+    for round in 0..20 {
+        for (slot, took) in [(SLOW, 4_000_000), (FAST, 1_000_000)] {
+            let unit = 2 * round + slot;
+            dispatcher.holds(slot, unit, known(1_000_000), &Needs::default());
+            dispatcher.begun(slot, unit, now);
+            dispatcher.finished(slot, unit, now + Micros(took));
+        }
+        now += Micros(4_000_000);
+    }
+    let (first, second) = (40, 41);
+    dispatcher.add(first, known(14_000_000), &Needs::default());
+    dispatcher.add(second, known(7_000_000), &Needs::default());
+    assert_eq!(dispatcher.next(FAST, now), Some(first));
+    dispatcher.begun(FAST, first, now);
+    assert_eq!(
+        dispatcher.next(SLOW, now),
+        None,
+        "it ends earlier elsewhere"
+    );
+    let begun = now;
+    while let Some(at) = dispatcher.wake_at(now) {
+        now = at;
+        let late = now - begun;
+        let asked = dispatcher.take_due(now).contains(&SLOW);
+        if asked && dispatcher.next(SLOW, now) == Some(second) {
+            return Micros(20_000_000) < late;
+        }
+        if late > Micros(90_000_000) {
+            return false;
+        }
+    }
+    false
 }
 
 #[test]
 fn what_turns_out_long_keeps_nothing_behind_it() {
     assert!(a_surprise());
+    assert!(who_has_nothing_is_asked());
 }
 
 #[test]
@@ -235,7 +286,7 @@ fn holds(script: &Script) -> bool {
     })
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 14] = [
     Fault::KeptWaiting,
     Fault::NotAgain,
     Fault::LockBlind,
@@ -243,6 +294,8 @@ const FAULTS: [Fault; 12] = [
     Fault::BarBlind,
     Fault::LeftToNobody,
     Fault::Faithful,
+    Fault::NobodyAsked,
+    Fault::NeverBack,
     Fault::StillBusy,
     Fault::SpeedsBackwards,
     Fault::TinyProbes,
@@ -266,6 +319,7 @@ fn every_planted_fault_is_seen() {
             || !catch_unwind(as_many_as_slots).unwrap_or(false)
             || !catch_unwind(long_ones_after_what_tells).unwrap_or(false)
             || !catch_unwind(a_surprise).unwrap_or(false)
+            || !catch_unwind(who_has_nothing_is_asked).unwrap_or(false)
             || !catch_unwind(early_where_there_is_time).unwrap_or(false)
             || !catch_unwind(never_before_what_decides).unwrap_or(false);
         plant(None);
