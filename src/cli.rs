@@ -49,7 +49,7 @@ pub enum Command {
     Show(ShowArgs),
     /// Play a recorded run on other slots, machines and luck: how long it would take, and what it would cost
     #[command(
-        after_help = "Examples:\n  evenkeel simulate 20261126-2306                            half, as many, twice and four times the slots\n  evenkeel simulate 20261126-2306 --slots 8,16,32,64 --svg slots.svg\n  evenkeel simulate 20261126-2306 --within 5m                how many slots for five minutes?\n  evenkeel simulate 20261126-2306 --slots 40 --slow 33%:0.5 --lose 10% --noise 20% --seeds 50"
+        after_help = "Examples:\n  evenkeel simulate 20261126-2306                            half, as many, twice and four times the slots\n  evenkeel simulate 20261126-2306 --slots 8,16,32,64 --svg slots.svg\n  evenkeel simulate 20261126-2306 --within 5m                how many slots for five minutes?\n  evenkeel simulate 20261126-2306 --slots 40 --slow 33%:0.5 --lose 10% --noise 20% --seeds 50\n  evenkeel simulate --history --slots 8,16,32 --boot 2s      before any run on such machines"
     )]
     Simulate(SimulateArgs),
     /// Import, show and export recorded durations
@@ -412,8 +412,18 @@ pub struct ShowArgs {
 #[derive(Args, Debug)]
 pub struct SimulateArgs {
     /// The run's id, or an unambiguous beginning of it
-    pub run: String,
-    /// Numbers of slots to try [default: half, as many, twice and four times as many as it had]
+    #[arg(required_unless_present = "history")]
+    pub run: Option<String>,
+    /// No certain run, but what is recorded of a suite, on machines that are alike
+    #[arg(long, conflicts_with_all = ["run", "coordinator", "informed"])]
+    pub history: bool,
+    /// The suite whose history it is [default: the one in evenkeel.toml, else the one that has durations]
+    #[arg(long, value_name = "NAME", requires = "history")]
+    pub suite: Option<String>,
+    /// The directory that the suite runs in, as for run
+    #[arg(long, value_name = "DIR", requires = "history")]
+    pub root: Option<PathBuf>,
+    /// Numbers of slots to try [default: half, as many, twice and four times as many as it had; as there are cores, of a history]
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub slots: Vec<u32>,
     /// How many slots have their verdict within this time, from submission on: 90s, 5m
@@ -431,7 +441,7 @@ pub struct SimulateArgs {
     /// The suite has grown by this share, in files of which nothing is recorded
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub grow: Option<f64>,
-    /// What a process takes to start [default: as recorded]
+    /// What a process takes to start [default: as recorded; a history does not tell]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub boot: Option<Duration>,
     /// Loading a file and setting up what its tests share takes this part of what it took: 50%, 2

@@ -143,8 +143,9 @@ async fn take_in(args: ImportArgs) -> Result<Exit, Failure> {
     })
 }
 
-async fn recorded(args: &TimesArgs) -> Result<Vec<UnitTimes>, Failure> {
-    let meant = meant(&args.of)?;
+/// What is recorded of a suite: of at least one unit.
+pub(crate) async fn recorded(of: &OfSuite) -> Result<Vec<UnitTimes>, Failure> {
+    let meant = meant(of)?;
     let project = meant.place.project();
     let state = crate::show::state_directory(Some(meant.place.state))?;
     let store = Store::read(&state).await.map_err(store_failure)?;
@@ -181,7 +182,7 @@ async fn recorded(args: &TimesArgs) -> Result<Vec<UnitTimes>, Failure> {
 }
 
 async fn show(args: TimesArgs) -> Result<Exit, Failure> {
-    let mut times = recorded(&args).await?;
+    let mut times = recorded(&args.of).await?;
     times.sort_by_key(|unit| std::cmp::Reverse(unit.work + unit.setup));
     println!(
         "{:>10} {:>10} {:>6} {:>7}  unit",
@@ -226,7 +227,7 @@ fn is_zero(number: &u32) -> bool {
 
 /// One object a unit and line.
 async fn export(args: TimesArgs) -> Result<Exit, Failure> {
-    for unit in recorded(&args).await? {
+    for unit in recorded(&args.of).await? {
         let line = Export {
             suite: &unit.suite,
             unit: &unit.unit,

@@ -44,6 +44,44 @@ fn a_simulation_comes_to_what_real_runs_took() {
     });
 }
 
+/// What is recorded of a suite is played as the run that comes next, and that takes so long within 10%.
+#[test]
+fn a_history_is_played_as_the_next_run_would_be() {
+    let suite = Suite::new();
+    for (path, text) in sleeping_files(24, 20) {
+        suite.write(&path, &text);
+    }
+    let none = suite.evenkeel(&["simulate", "--history"]);
+    none.exits(2).says(&["holds no runs"]);
+    let neither = suite.evenkeel(&["simulate"]);
+    neither.exits(2).says(&["--history"]);
+    measured(|| {
+        suite.pytest(&["-j", "6"], &[]).exits(0);
+        let words = [
+            "simulate",
+            "--history",
+            "--slots",
+            "6,12",
+            "--format",
+            "json",
+        ];
+        let told = suite.evenkeel(&words);
+        let whole: Value = serde_json::from_str(&told.exits(0).stdout).unwrap();
+        assert_eq!(
+            (&whole["suite"], &whole["run"]),
+            (&"pytest".into(), &Value::Null)
+        );
+        assert_eq!(whole["units"], 24);
+        let points = whole["points"].as_array().unwrap();
+        for (point, slots) in points.iter().zip(["6", "12"]) {
+            suite.pytest(&["-j", slots], &[]).exits(0);
+            let real = makespan(&suite.report().0);
+            close(point["makespan_s"].as_f64().unwrap(), real, 0.10 * real)?;
+        }
+        Ok(())
+    });
+}
+
 /// With the runner that does nothing but sleep, on 32 slots: the gap to the bound.
 #[test]
 fn the_gap_of_sleeping_tests_is_the_simulated_one() {

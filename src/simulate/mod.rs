@@ -3,12 +3,11 @@
 mod chart;
 mod svg;
 
-use crate::cli::{Format, SimulateArgs};
+use crate::cli::{Format, OfSuite, SimulateArgs};
 use crate::exit::{Exit, Failure};
 use crate::show;
-use evenkeel_coordinator::record::Record;
 use evenkeel_coordinator::rehearsal::{
-    Point, Scene, Stalled, WhatIf, recorded, slots_within, sweep,
+    Point, Scene, Stalled, WhatIf, recorded, remembered, slots_within, sweep,
 };
 use serde::Serialize;
 use std::fmt::Write;
@@ -19,8 +18,28 @@ const SEEDS: u64 = 20;
 const MOST: u32 = 65_536;
 
 pub async fn simulate(args: SimulateArgs) -> Result<Exit, Failure> {
-    let found = show::load(&args.books, &args.run).await?;
-    let record = found.record;
+    let (what, scene) = match &args.run {
+        Some(run) => of_run(&args, run).await?,
+        None => of_history(&args).await?,
+    };
+    let work = tokio::task::spawn_blocking(move || played(what, &scene, &args));
+    let text = work
+        .await
+        .map_err(|error| Failure::infrastructure("the simulation broke off", error))??;
+    print!("{text}");
+    Ok(Exit::Green)
+}
+
+/// What is played.
+enum Played {
+    /// A run, by its id, which took so many seconds.
+    Run { run: String, makespan_s: f64 },
+    /// The history of a suite.
+    History { suite: String },
+}
+
+async fn of_run(args: &SimulateArgs, run: &str) -> Result<(Played, Scene), Failure> {
+    let record = show::load(&args.books, run).await?.record;
     if record.closed.is_none() || record.leases.iter().all(|lease| lease.begun.is_none()) {
         return Err(Failure::usage(format!(
             "run {} has no tests that ran to their end",
@@ -28,77 +47,93 @@ pub async fn simulate(args: SimulateArgs) -> Result<Exit, Failure> {
         ))
         .with_hint("`evenkeel runs` lists what there is"));
     }
-    let work = tokio::task::spawn_blocking(move || Simulated::of(&record, &args));
-    let simulated = work
-        .await
-        .map_err(|error| Failure::infrastructure("the simulation broke off", error))??;
-    print!("{}", simulated.text);
-    Ok(Exit::Green)
+    let run = Played::Run {
+        run: record.opened.run.clone(),
+        makespan_s: record.schedule().makespan.as_secs_f64(),
+    };
+    Ok((run, recorded(&record)))
 }
 
-struct Simulated {
-    text: String,
+async fn of_history(args: &SimulateArgs) -> Result<(Played, Scene), Failure> {
+    let of = OfSuite {
+        suite: args.suite.clone(),
+        root: args.root.clone(),
+        state: args.books.state.clone(),
+    };
+    let units = crate::timings::recorded(&of).await?;
+    let suite = units
+        .first()
+        .map(|unit| unit.suite.clone())
+        .unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let scene = remembered(&suite, &units, cores);
+    Ok((Played::History { suite }, scene))
 }
 
 /// What is asked for, worked out.
 struct Answer<'a> {
-    run: &'a str,
+    what: &'a Played,
     tests: usize,
     units: usize,
     work_s: f64,
     slots: u32,
-    makespan_s: f64,
     seeds: u64,
     points: Vec<Point>,
     /// The time in seconds, and what was found.
     within: Option<(f64, Option<Point>)>,
 }
 
-impl Simulated {
-    fn of(record: &Record, args: &SimulateArgs) -> Result<Simulated, Failure> {
-        let scene = recorded(record);
-        let what = what_if(args);
-        let seeds = args.seeds.unwrap_or(if what.draws() { SEEDS } else { 1 });
-        let own = scene.slots() as u32;
-        let slots = if !args.slots.is_empty() {
-            args.slots.clone()
-        } else if args.within.is_some() {
-            Vec::new()
-        } else {
-            let mut slots = vec![own.div_ceil(2), own, own * 2, own * 4];
-            slots.dedup();
-            slots
-        };
-        let points = sweep(&scene, &what, &slots, seeds).map_err(stalled)?;
-        let within = match args.within {
-            None => None,
-            Some(within) => {
-                let found = slots_within(&scene, &what, within.into(), seeds, MOST);
-                Some((within.as_secs_f64(), found.map_err(stalled)?))
-            }
-        };
-        let answer = Answer {
-            run: &record.opened.run,
-            tests: scene.units.iter().map(|unit| unit.cases.len()).sum(),
-            units: scene.units.len(),
-            work_s: scene.work().as_secs_f64(),
-            slots: own,
-            makespan_s: record.schedule().makespan.as_secs_f64(),
-            seeds,
-            points,
-            within,
-        };
-        if let Some(file) = &args.svg {
-            let drawn = svg::draw(answer.run, &answer.all_points());
-            std::fs::write(file, drawn).map_err(|error| {
-                Failure::usage(format!("cannot write {}", file.display())).caused_by(error)
-            })?;
+fn played(what: Played, scene: &Scene, args: &SimulateArgs) -> Result<String, Failure> {
+    let differs = what_if(args);
+    let seeds = args
+        .seeds
+        .unwrap_or(if differs.draws() { SEEDS } else { 1 });
+    let own = scene.slots() as u32;
+    let slots = if !args.slots.is_empty() {
+        args.slots.clone()
+    } else if args.within.is_some() {
+        Vec::new()
+    } else {
+        let mut slots = vec![own.div_ceil(2), own, own * 2, own * 4];
+        slots.dedup();
+        slots
+    };
+    let points = sweep(scene, &differs, &slots, seeds).map_err(stalled)?;
+    let within = match args.within {
+        None => None,
+        Some(within) => {
+            let found = slots_within(scene, &differs, within.into(), seeds, MOST);
+            Some((within.as_secs_f64(), found.map_err(stalled)?))
         }
-        let text = match args.format {
-            Format::Text => answer.text(&scene),
-            Format::Json => answer.json(),
-        };
-        Ok(Simulated { text })
+    };
+    let answer = Answer {
+        what: &what,
+        tests: scene.units.iter().map(|unit| unit.cases.len()).sum(),
+        units: scene.units.len(),
+        work_s: scene.work().as_secs_f64(),
+        slots: own,
+        seeds,
+        points,
+        within,
+    };
+    if let Some(file) = &args.svg {
+        let drawn = svg::draw(what.name(), &answer.all_points());
+        std::fs::write(file, drawn).map_err(|error| {
+            Failure::usage(format!("cannot write {}", file.display())).caused_by(error)
+        })?;
+    }
+    Ok(match args.format {
+        Format::Text => answer.text(scene),
+        Format::Json => answer.json(),
+    })
+}
+
+impl Played {
+    fn name(&self) -> &str {
+        match self {
+            Played::Run { run, .. } => run,
+            Played::History { suite } => suite,
+        }
     }
 }
 
@@ -134,9 +169,19 @@ impl Answer<'_> {
 
     fn text(&self, scene: &Scene) -> String {
         let mut text = format!(
-            "{}: {} tests in {} units, {:.2} s of work; it took {:.2} s on {} slots\n",
-            self.run, self.tests, self.units, self.work_s, self.makespan_s, self.slots,
+            "{}: {} tests in {} units, {:.2} s of work",
+            self.what.name(),
+            self.tests,
+            self.units,
+            self.work_s
         );
+        match self.what {
+            Played::Run { makespan_s, .. } => {
+                writeln!(text, "; it took {makespan_s:.2} s on {} slots", self.slots)
+            }
+            Played::History { .. } => writeln!(text, ", as each was recorded last"),
+        }
+        .ok();
         for agent in &scene.agents {
             let steps = agent.speed.steps();
             let slowest = steps.iter().map(|(_, speed)| *speed).min().unwrap_or(1000);
@@ -198,12 +243,17 @@ impl Answer<'_> {
         }
         #[derive(Serialize)]
         struct Whole<'a> {
-            run: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            run: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            suite: Option<&'a str>,
             tests: usize,
             units: usize,
             work_s: f64,
-            recorded_slots: u32,
-            recorded_makespan_s: f64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            recorded_slots: Option<u32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            recorded_makespan_s: Option<f64>,
             seeds: u64,
             points: Vec<Line>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,13 +271,18 @@ impl Answer<'_> {
             slot_seconds: point.cost().as_secs_f64(),
         });
         let found = self.within.as_ref().and_then(|(_, found)| found.as_ref());
+        let (run, suite, makespan) = match self.what {
+            Played::Run { run, makespan_s } => (Some(run.as_str()), None, Some(*makespan_s)),
+            Played::History { suite } => (None, Some(suite.as_str()), None),
+        };
         let whole = Whole {
-            run: self.run,
+            run,
+            suite,
             tests: self.tests,
             units: self.units,
             work_s: self.work_s,
-            recorded_slots: self.slots,
-            recorded_makespan_s: self.makespan_s,
+            recorded_slots: run.map(|_| self.slots),
+            recorded_makespan_s: makespan,
             seeds: self.seeds,
             points: points.collect(),
             within_s: self.within.as_ref().map(|(within, _)| *within),

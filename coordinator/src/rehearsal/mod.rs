@@ -10,6 +10,7 @@ mod model;
 mod paces;
 mod play;
 mod recorded;
+mod remembered;
 mod scene;
 mod slot;
 mod sweep;
@@ -23,6 +24,7 @@ pub use explain::{
 pub use model::Model;
 pub use play::{Input, Played, Stalled, play, play_noting};
 pub use recorded::recorded;
+pub use remembered::remembered;
 pub use scene::{Agent, Case, Listing, Loss, Scene, Slot, Speed, Suite, Unit, Ways};
 pub use sweep::{Point, slots_within, sweep};
 pub use whatif::WhatIf;
