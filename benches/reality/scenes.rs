@@ -103,8 +103,9 @@ impl Setting {
             ..Scene::default()
         };
         let before = before(&scene, &draw, without);
-        scene.history = history(&scene, &before);
         scene.agents = self.agents(&scene, &draw, without);
+        // Which files are long depends on how many slots share them.
+        scene.history = history(&scene, &before);
         let (bound, least) = (bound(&scene), least(&scene));
         if !without.hang {
             hang(&mut scene, &draw);
