@@ -12,7 +12,7 @@ mod split;
 mod time;
 
 pub use bound::{Bound, SlotCapacity, lower_bound};
-pub use dispatch::{Dispatcher, Needs, Order, Weight, planted as planted_dispatch};
+pub use dispatch::{Dispatcher, Lap, Needs, Order, Weight, planted as planted_dispatch};
 pub use estimate::{Estimate, Experience, Guess, Learner, Past, PastRun, Sample, UnitFacts};
 pub use plan::{Plan, PlanError, Problem, Rule, SlotOffer, lpt, multifit, plan, planted, solve};
 pub use split::{Piece, Split, split};

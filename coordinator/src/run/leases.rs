@@ -133,8 +133,9 @@ impl Run {
         state.unit = None;
         state.waiting = false;
         state.place = Place::default();
+        let usual = self.dispatcher.at_reference(shard, setup);
         let loaded = &mut self.units[self.works[work as usize].unit as usize].setup;
-        *loaded = setup.max(*loaded);
+        *loaded = usual.max(*loaded);
         let Work {
             unit,
             part,

@@ -6,7 +6,7 @@
 
 use super::planted::{Fault, is_planted};
 use super::{CaseKey, Micros, Part, Place, Run, Work};
-use evenkeel_schedule::{Experience, Learner, Past, PastRun, Piece, Sample, UnitFacts, split};
+use evenkeel_schedule::{Experience, Lap, Learner, Past, PastRun, Piece, Sample, UnitFacts, split};
 use std::collections::{BTreeSet, HashMap};
 
 /// Less than this is not worth a part of its own.
@@ -21,6 +21,8 @@ const EARLY: Micros = Micros::from_millis(20);
 const LOOKING: Micros = Micros(10);
 /// A unit of which nothing is known is not split before a case of it has ended, or has run for this long.
 const EVIDENCE: Micros = Micros::from_millis(50);
+/// A case that has run for less is not looked at before it has ended.
+const OVERDUE: Micros = Micros::from_millis(1_000);
 /// How many cases a message names.
 const NAMED: usize = 3;
 
@@ -31,14 +33,13 @@ struct Left {
     first: usize,
     /// Numbers of the cases that have not started.
     numbers: Vec<u32>,
-    /// What the case at work still takes.
+    /// What the case at work still takes, and that with all of the above: on this slot.
     residue: Micros,
-    /// All of the above.
     total: Micros,
 }
 
 impl Run {
-    /// What a case should take: by its history, else like its neighbours.
+    /// What a case should take on a slot of the reference speed: by its history, else like its neighbours.
     fn case_time(&self, unit: u32, number: u32) -> Micros {
         let state = &self.units[unit as usize];
         let known = state.times.get(number as usize).copied();
@@ -82,8 +83,9 @@ impl Run {
         let unit = self.works[work as usize].unit;
         let begun = self.record.lease(lease).and_then(|lease| lease.begun);
         let setup = begun.map_or(Micros::ZERO, |begun| now - begun.at);
+        let usual = self.dispatcher.at_reference(shard, setup);
         let state = &mut self.units[unit as usize];
-        state.setup = state.setup.max(setup);
+        state.setup = state.setup.max(usual);
         self.shards[shard as usize].place = Place {
             declared: Some(now),
             since: now,
@@ -109,12 +111,14 @@ impl Run {
         at: Micros,
         setup: Micros,
     ) {
+        self.pace(shard, unit, position, at, setup);
         let state = &mut self.units[unit as usize];
         let place = &mut self.shards[shard as usize].place;
         place.done = place.done.max(position + 1);
         place.since = at;
         place.setup += setup;
-        state.setup = state.setup.max(place.setup);
+        let loaded = self.dispatcher.at_reference(shard, place.setup);
+        state.setup = state.setup.max(loaded);
         let Some(declared) = place.declared else {
             return;
         };
@@ -126,7 +130,62 @@ impl Run {
             }
             Some(first) => (first, place.done - 1),
         };
-        state.usual = Some(Micros((at - since).0 / u64::from(cases.max(1))));
+        let each = Micros((at - since).0 / u64::from(cases.max(1)));
+        state.usual = Some(self.dispatcher.at_reference(shard, each));
+    }
+
+    /// What a case took that has just ended tells of its machine.
+    fn pace(&mut self, shard: u32, unit: u32, position: u32, at: Micros, setup: Micros) {
+        let since = self.shards[shard as usize].place.since;
+        if let Some((expected, known)) = self.known_time(shard, unit, position) {
+            let took = at - since - setup;
+            let lap = Lap {
+                expected,
+                took,
+                known,
+            };
+            self.dispatcher.paced(shard, lap, at);
+        }
+    }
+
+    /// So does one that takes longer than it should.
+    fn note_lag(&mut self, shard: u32, now: Micros) {
+        let state = &self.shards[shard as usize];
+        let Some(&(_, work)) = state.leases.front().filter(|_| !state.waiting) else {
+            return;
+        };
+        let (unit, Place { done, since, .. }) = (self.works[work as usize].unit, state.place);
+        // What ends is told in batches, and by nobody while the agent is cut off.
+        if now - since < OVERDUE || !self.is_reachable(shard) {
+            return;
+        }
+        if let Some((expected, known)) = self.known_time(shard, unit, done) {
+            // A third of the cases of a file takes longer than they do on average.
+            let expected = if known { expected } else { expected + expected };
+            let took = now - since;
+            let lap = Lap {
+                expected,
+                took,
+                known,
+            };
+            self.dispatcher.lags(shard, lap, now);
+        }
+    }
+
+    /// What a case that a shard has at work should take by the history, and whether it tells of that case, not only of its unit.
+    fn known_time(&self, shard: u32, unit: u32, position: u32) -> Option<(Micros, bool)> {
+        let state = &self.shards[shard as usize];
+        state.place.declared?;
+        let &(lease, _) = state.leases.front()?;
+        let &number = self.record.lease(lease)?.cases.get(position as usize)?;
+        let known = self.units[unit as usize].times.get(number as usize);
+        if let Some(&known) = known {
+            return Some((known, true));
+        }
+        let estimate = self.estimates[unit as usize];
+        let cases = self.record.units[unit as usize].cases.len().max(1) as u64;
+        let each = Micros(estimate.work.0 / cases);
+        estimate.known.then_some((each, false))
     }
 
     /// What is left of the lease that a shard has at work.
@@ -150,7 +209,9 @@ impl Run {
         let running = state.place.done as usize;
         let elapsed = now - state.place.since;
         let residue = cases.get(running).map_or(Micros::ZERO, |&number| {
-            let expected = self.case_time(work.unit, number);
+            let expected = self
+                .dispatcher
+                .takes(shard, self.case_time(work.unit, number));
             // One that is overdue is expected to take as long again as it has been overdue.
             (expected - elapsed).max(elapsed - expected)
         });
@@ -163,7 +224,8 @@ impl Run {
             .copied()
             .take_while(|&number| unit.cases[number as usize].is_owned_by(lease))
             .collect();
-        let total = residue + self.expected_of(work.unit, &numbers);
+        let rest = self.expected_of(work.unit, &numbers);
+        let total = residue + self.dispatcher.takes(shard, rest);
         Some(Left {
             lease,
             first,
@@ -278,7 +340,8 @@ impl Run {
         let parts = (slots - 1) as usize;
         let Some(split) = split(
             &pieces,
-            room - behind - left.residue,
+            self.dispatcher
+                .at_reference(shard, room - behind - left.residue),
             room - setup,
             setup,
             parts,
@@ -313,6 +376,7 @@ impl Run {
         }
         let mut longest: Option<(Micros, u32)> = None;
         for shard in 0..self.shards.len() as u32 {
+            self.note_lag(shard, now);
             if !self.shows_its_pace(shard, now, early) {
                 continue;
             }
@@ -384,7 +448,7 @@ impl Run {
                 continue;
             };
             let kept = pieces[..split.keep].iter().map(|piece| piece.expected);
-            let stays = left.residue + kept.sum();
+            let stays = left.residue + self.dispatcher.takes(shard, kept.sum());
             let sooner = free - (now + stays);
             let worth = late.min(sooner) > WORTH + setup && expected > left.total + setup;
             if worth && soonest.as_ref().is_none_or(|(least, ..)| stays < *least) {
@@ -417,7 +481,8 @@ impl Run {
         let begun = state.place.declared.is_some() && !state.waiting;
         if begun && !self.estimates[unit].known {
             let assumed = &mut self.units[unit].assumed;
-            *assumed = (*assumed).max(now - state.place.since);
+            let elapsed = now - state.place.since;
+            *assumed = (*assumed).max(self.dispatcher.at_reference(shard, elapsed));
         }
     }
 

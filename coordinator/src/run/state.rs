@@ -135,7 +135,7 @@ pub(super) struct ShardState {
 }
 
 /// How far a shard has come in the lease that it has at work.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     /// When all its cases had been declared, and when the first of them had ended.
     pub(super) declared: Option<Micros>,
@@ -154,7 +154,8 @@ pub(super) struct UnitState {
     pub(super) work: u32,
     /// Works that are waiting or leased.
     pub(super) open: u32,
-    /// What each of its cases should take, by number; empty where no history tells.
+    /// What each of its cases should take, by number; empty where no history tells. This and what follows is at the reference speed,
+    /// on whichever slot it was seen.
     pub(super) times: Vec<Micros>,
     /// What a case of it took on average in this run.
     pub(super) usual: Option<Micros>,

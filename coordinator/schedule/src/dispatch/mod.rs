@@ -8,7 +8,8 @@
 //!
 //! A unit may need a certain kind of process, which a slot that has another one has to start first; locks, which one slot
 //! holds at a time; or that nothing else runs. Units that need the same wait in one queue (`queues`). How fast slots are is learned
-//! from what ends on them (`speeds`); what units should take is the caller's to learn and to say.
+//! from what ends on them (`speeds`), and where a machine changes in the middle from the parts of what its slots have at work (`paces`);
+//! what units should take is the caller's to learn and to say.
 //!
 //! No call looks at all units or all slots, but for a placement that many changes share.
 
@@ -16,6 +17,7 @@ mod bundles;
 mod kinds;
 mod law;
 mod needs;
+mod paces;
 pub mod planted;
 mod queues;
 mod slots;
@@ -25,6 +27,7 @@ mod tail;
 mod target;
 
 pub use needs::{Needs, Weight};
+pub use paces::Lap;
 pub use suspects::Order;
 
 use crate::Micros;
@@ -214,6 +217,8 @@ impl Dispatcher {
         self.slots.change(slot, &self.queues, now, |slot| {
             slot.queued.retain(|&queued| queued != unit);
             slot.running = Some((unit, now));
+            slot.pace.begin();
+            slot.gave = false;
             slot.left = None;
             slot.cut = false;
         });
@@ -396,6 +401,12 @@ impl Dispatcher {
         self.slots.get(slot).map_or(took, |slot| slot.gives(took))
     }
 
+    /// How long it takes there what takes so long at the reference speed.
+    pub fn takes(&self, slot: u32, reference: Micros) -> Micros {
+        let slot = self.slots.get(slot);
+        slot.map_or(reference, |slot| slot.takes(reference))
+    }
+
     /// How fast the slot is, in thousandths of the reference speed.
     pub fn speed(&self, slot: u32) -> u64 {
         let slot = self.slots.get(slot);
@@ -421,7 +432,9 @@ impl Dispatcher {
             self.slots.speeds.learn(&speed, (mean, sigma), took.ln())
         });
         self.slots.change(slot, &self.queues, now, |slot| {
+            let held = slot.queued.len();
             slot.queued.retain(|&queued| queued != unit);
+            slot.gave |= slot.queued.len() < held && slot.bundle.is_none();
             if ran.is_some() {
                 slot.running = None;
                 slot.left = None;
@@ -679,8 +692,8 @@ impl Dispatcher {
             return false;
         };
         let ahead = self.slots.free(slot, now) - now;
-        // What it runs now is what tells how fast it is.
-        if self.slots.count > 1 && state.speed.unknown {
+        // What it runs now is what tells how fast it is; and what was behind that and came back would only come back again.
+        if self.slots.count > 1 && (state.speed.unknown || state.gave && state.running.is_some()) {
             return false;
         }
         if state.queued.is_empty() {

@@ -32,6 +32,12 @@ pub enum Fault {
     NoSuspects,
     /// What may well fail comes early whatever that costs.
     SuspectsAnyway,
+    /// Machines are as fast all the time.
+    Steady,
+    /// One slot alone tells of its machine.
+    OneTells,
+    /// Slots that are slower and ones that are faster tell the same of their machine.
+    EitherWay,
 }
 
 #[cfg(feature = "planted")]

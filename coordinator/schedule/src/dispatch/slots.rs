@@ -5,6 +5,7 @@
 
 use super::law::remaining;
 use super::needs::MEANT;
+use super::paces::Pace;
 use super::planted::{Fault, is_planted};
 use super::queues::{Queues, Unit};
 use super::speeds::{Speed, Speeds};
@@ -47,9 +48,13 @@ pub(super) struct Slot {
     /// When it was given a bundle, and what all of that should take. Which of its units it has at work is not known.
     pub bundle: Option<Bundle>,
     pub queued: VecDeque<u32>,
+    /// It gave back what was queued behind what it has at work.
+    pub gave: bool,
     /// When it should be looked at for its next unit, though nothing happens to it.
     pub due: Option<Micros>,
     pub speed: Speed,
+    /// What it has done lately.
+    pub pace: Pace,
     /// When it should have ended what it holds, as the order of slots has it.
     free: Option<Micros>,
     /// When something was left to it that holds nothing, and it has not come for that yet.
@@ -67,8 +72,10 @@ impl Slot {
             cut: false,
             bundle: None,
             queued: VecDeque::new(),
+            gave: false,
             due: None,
             speed,
+            pace: Pace::default(),
             free: None,
             left_something: None,
         }
@@ -191,6 +198,8 @@ pub(super) fn scaled(time: Micros, times: u32, over: u32) -> Micros {
 pub(super) struct Slots {
     list: Vec<Option<Slot>>,
     pub speeds: Speeds,
+    /// Slots by their agents.
+    of_agent: BTreeSet<(u32, u32)>,
     pub count: usize,
     /// How many have a process of a kind and can.
     kinds: std::collections::BTreeMap<u32, u64>,
@@ -278,6 +287,7 @@ impl Slots {
         }
         if self.list[slot as usize].is_none() {
             let state = Slot::new(self.speeds.slot(agent));
+            self.of_agent.insert((agent, slot));
             self.count += 1;
             self.count(slot, None, Some(state.mark()));
             self.list[slot as usize] = Some(state);
@@ -288,6 +298,37 @@ impl Slots {
         if let Some(state) = self.list.get_mut(slot as usize).and_then(Option::take) {
             self.count -= 1;
             self.count(slot, Some(state.mark()), None);
+            self.of_agent.remove(&(state.speed.agent(), slot));
+        }
+    }
+
+    pub fn of_agent(&self, agent: u32) -> impl Iterator<Item = u32> {
+        let members = self.of_agent.range((agent, 0)..=(agent, u32::MAX));
+        members.map(|(_, slot)| *slot)
+    }
+
+    /// All slots of an agent have become faster by so much, as a logarithm.
+    pub fn shift(&mut self, agent: u32, by: f64, queues: &Queues, now: Micros) {
+        let members = self.of_agent(agent);
+        let speeds = members.filter_map(|slot| Some((slot, self.get(slot)?.speed)));
+        // As they are before any of them is told, since what is told of one tells of its neighbours.
+        let before: Vec<(u32, Speed, f64)> = speeds
+            .map(|(slot, speed)| (slot, speed, self.speeds.log(&speed)))
+            .collect();
+        let told = before.into_iter().map(|(slot, speed, log)| {
+            let speed = self.speeds.shifted(&speed, log + by);
+            (slot, speed)
+        });
+        let told: Vec<(u32, Speed)> = told.collect();
+        for (slot, speed) in told {
+            let speed = self.speeds.settled(speed);
+            self.change(slot, queues, now, |state| {
+                state.speed = speed;
+                state.pace = Pace::default();
+            });
+            if self.laden.contains(&slot) {
+                self.overdue.insert(slot);
+            }
         }
     }
 

@@ -15,6 +15,8 @@ const LEVEL: f64 = 0.02;
 const REMEMBERED: f64 = 350.0;
 /// A slot is known when its agent was told of with this precision: by some three units that have run before.
 const KNOWN: f64 = 20.0;
+/// What the parts of units tell of a slot that has become faster or slower is worth this precision.
+const SHIFTED: f64 = 40.0;
 /// A unit that is further off than so many standard deviations tells no more than one that is as far.
 const FARTHEST: f64 = 2.5;
 /// The fastest and slowest there is, as logarithms.
@@ -80,6 +82,12 @@ pub(super) struct Speed {
     pub unknown: bool,
 }
 
+impl Speed {
+    pub fn agent(&self) -> u32 {
+        self.agent
+    }
+}
+
 impl Speeds {
     /// A slot of this agent, of which nothing is known but what is of its neighbours.
     pub fn slot(&self, agent: u32) -> Speed {
@@ -119,6 +127,21 @@ impl Speeds {
         own.precision = (own.precision + precision) * fade;
         own.sum = (own.sum + told * precision) * fade;
 
+        self.replace(speed, own);
+        self.settled(Speed { own, ..*speed })
+    }
+
+    /// A slot has become so fast, as a logarithm: what was told of it before counts no more.
+    pub fn shifted(&mut self, speed: &Speed, log: f64) -> Speed {
+        let own = Told {
+            precision: SHIFTED,
+            sum: log * SHIFTED,
+        };
+        self.replace(speed, own);
+        Speed { own, ..*speed }
+    }
+
+    fn replace(&mut self, speed: &Speed, own: Told) {
         let number = speed.agent as usize;
         if self.agents.len() <= number {
             self.agents.resize(number + 1, Told::default());
@@ -128,10 +151,10 @@ impl Speeds {
         agent.replace(speed.own.of_group(SLOT), own.of_group(SLOT));
         let after = agent.of_group(AGENT);
         self.all.replace(before, after);
-        self.settled(Speed { own, ..*speed })
     }
 
-    fn log(&self, speed: &Speed) -> f64 {
+    /// The logarithm of how fast a slot is.
+    pub fn log(&self, speed: &Speed) -> f64 {
         let all = self.all.shrunk(0.0, LEVEL);
         let agent = self.agent(speed.agent);
         speed.own.shrunk(agent.shrunk(all, AGENT), SLOT)

@@ -1,6 +1,7 @@
 //! Dispatch under whatever happens: each unit exactly once, constraints kept, nothing stranded; and that faults that are planted
 //! are seen.
 
+mod paces;
 mod world;
 
 use evenkeel_schedule::planted_dispatch::{Fault, plant};
@@ -286,7 +287,7 @@ fn holds(script: &Script) -> bool {
     })
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 17] = [
     Fault::KeptWaiting,
     Fault::NotAgain,
     Fault::LockBlind,
@@ -301,6 +302,9 @@ const FAULTS: [Fault; 14] = [
     Fault::TinyProbes,
     Fault::NoSuspects,
     Fault::SuspectsAnyway,
+    Fault::Steady,
+    Fault::OneTells,
+    Fault::EitherWay,
 ];
 
 #[test]
@@ -321,7 +325,10 @@ fn every_planted_fault_is_seen() {
             || !catch_unwind(a_surprise).unwrap_or(false)
             || !catch_unwind(who_has_nothing_is_asked).unwrap_or(false)
             || !catch_unwind(early_where_there_is_time).unwrap_or(false)
-            || !catch_unwind(never_before_what_decides).unwrap_or(false);
+            || !catch_unwind(never_before_what_decides).unwrap_or(false)
+            || !paces::a_machine_slows_down()
+            || !paces::one_slot_alone_tells_nothing()
+            || !paces::both_directions_tell_nothing();
         plant(None);
         if !seen {
             unseen.push(fault);
