@@ -412,7 +412,6 @@ pub struct ShowArgs {
 #[derive(Args, Debug)]
 pub struct SimulateArgs {
     /// The run's id, or an unambiguous beginning of it
-    #[arg(required_unless_present = "history")]
     pub run: Option<String>,
     /// No certain run, but what is recorded of a suite, on machines that are alike
     #[arg(long, conflicts_with_all = ["run", "coordinator", "informed"])]

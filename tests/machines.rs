@@ -8,7 +8,10 @@ use serde_json::Value;
 use std::time::Duration;
 use support::measured::{close, measured, sleeping_files};
 use support::serving::{agent, agent_in, coordinator};
-use support::{EVENKEEL, Running, Suite};
+use support::{EVENKEEL, Running, Suite, named};
+
+const FILES: usize = 24;
+const TESTS: usize = 20;
 
 /// Machines of two slots, the last of which has these variables.
 fn machines<'a>(suite: &'a Suite, address: &str, last: &[(&str, &str)]) -> Vec<Running<'a>> {
@@ -41,7 +44,7 @@ fn both(suite: &Suite, address: &str, id: &str) -> (f64, f64) {
 
 fn suite() -> Suite {
     let suite = Suite::new();
-    for (path, text) in sleeping_files(24, 20) {
+    for (path, text) in sleeping_files(FILES as u64, TESTS as u64) {
         suite.write(&path, &text);
     }
     suite
@@ -74,20 +77,31 @@ fn a_machine_that_is_killed_costs_what_the_simulation_says() {
     let (_coordinator, address) = coordinator(&suite);
     let mut machines = machines(&suite, &address, &[]);
     let mut tries = 0;
+    let mut victim = "last".to_owned();
     measured(|| {
         tries += 1;
+        // It has come by then, where it comes at all in time for the run.
+        std::thread::sleep(Duration::from_secs(1));
         let id = format!("killed-{tries}");
-        let run = start(&suite, &address, &id);
-        // 24 s of work on 8 slots.
-        std::thread::sleep(Duration::from_millis(2_600));
+        let mut run = start(&suite, &address, &id);
+        let finished = |suite: &Suite| -> Vec<Value> {
+            let events = suite.events();
+            named(&events, "test_finished").cloned().collect()
+        };
+        run.until("four fifths of the tests", || {
+            finished(&suite).len() >= FILES * TESTS * 4 / 5
+        });
         machines.pop().unwrap().signal(libc::SIGKILL);
         run.end().exits(0);
-        machines.push(agent(
-            &suite,
-            &address,
-            &format!("spare-{tries}"),
-            &["--slots", "2"],
-        ));
+        let had = finished(&suite)
+            .iter()
+            .any(|event| event["agent"] == *victim);
+        let late = format!("{victim} came too late");
+        victim = format!("spare-{tries}");
+        machines.push(agent(&suite, &address, &victim, &["--slots", "2"]));
+        if !had {
+            return Err(late);
+        }
         let (simulated, real) = both(&suite, &address, &id);
         close(simulated, real, 0.05 * real)
     });

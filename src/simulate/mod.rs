@@ -20,7 +20,12 @@ const MOST: u32 = 65_536;
 pub async fn simulate(args: SimulateArgs) -> Result<Exit, Failure> {
     let (what, scene) = match &args.run {
         Some(run) => of_run(&args, run).await?,
-        None => of_history(&args).await?,
+        None if args.history => of_history(&args).await?,
+        None => {
+            return Err(Failure::usage("which run is to be played?").with_hint(
+                "name one, as `evenkeel runs` lists them; or --history plays what is recorded of a suite",
+            ));
+        }
     };
     let work = tokio::task::spawn_blocking(move || played(what, &scene, &args));
     let text = work
