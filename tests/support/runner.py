@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import time
 
 fault = sys.argv[1]
 if len(sys.argv) > 2:
@@ -41,8 +42,9 @@ def run(lease, unit, skip):
         say("begin", lease=lease, at=leapt + 1)
         say("declare", lease=lease, cases=[{"id": f"{unit}::a", "n": 0}], more=False)
         say("start", lease=lease, case=0, at=leapt + 2)
+        time.sleep(0.05)  # so that the start has been heard
         ended = line("end", lease=lease, case=0, at=leapt + 3, outcome="passed", duration_us=1)
-        leapt += 1_000_000
+        leapt += 70_000
         connection.sendall(ended + line("close", lease=lease, at=leapt, setup_us=0))
         return
     say("begin", lease=lease, at=1)
