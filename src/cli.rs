@@ -414,7 +414,7 @@ pub struct SimulateArgs {
     /// The run's id, or an unambiguous beginning of it
     pub run: Option<String>,
     /// No certain run, but what is recorded of a suite, on machines that are alike
-    #[arg(long, conflicts_with_all = ["run", "coordinator", "informed"])]
+    #[arg(long, conflicts_with_all = ["run", "coordinator", "project", "informed"])]
     pub history: bool,
     /// The suite whose history it is [default: the one in evenkeel.toml, else the one that has durations]
     #[arg(long, value_name = "NAME", requires = "history")]

@@ -2,11 +2,8 @@
 //! history that is older than both, and one test that hangs.
 
 use crate::model::Instance;
-use evenkeel_coordinator::rehearsal::{
-    Agent, Case, Draw, Listing, Scene, Slot, Speed, Suite, Unit, Ways,
-};
+use evenkeel_coordinator::rehearsal::{Agent, Case, Draw, Scene, Slot, Speed, Suite, Unit, Ways};
 use evenkeel_coordinator::run::{CaseKey, History, SuiteHistory};
-use evenkeel_proto::suite;
 use evenkeel_schedule::{Micros, PastRun, Sample};
 use std::collections::HashMap;
 
@@ -81,19 +78,7 @@ impl Setting {
         let draw = Draw::new(seed);
         let units = self.units(&draw, without);
         let mut scene = Scene {
-            suites: vec![Suite {
-                suite: suite::Suite {
-                    name: "reality".to_owned(),
-                    command: vec!["reality".to_owned()],
-                    ..suite::Suite::default()
-                },
-                listing: Listing {
-                    pieces: vec![(Micros::ZERO, 0)],
-                },
-                waits: true,
-                grants: true,
-                ..Suite::default()
-            }],
+            suites: vec![Suite::made_up("reality")],
             units,
             ways: Ways {
                 way: Micros(1000),

@@ -6,7 +6,6 @@
 use super::draw::Draw;
 use super::scene::{Agent, Case, Listing, Scene, Slot, Speed, Suite, Unit, Ways, seal};
 use crate::run::{History, SuiteHistory};
-use evenkeel_proto::suite;
 use evenkeel_schedule::{Micros, PastRun, Sample};
 use std::collections::HashMap;
 
@@ -85,19 +84,12 @@ impl Model {
         let mut scene = Scene {
             first_red: false,
             suites: vec![Suite {
-                suite: suite::Suite {
-                    name: "drawn".to_owned(),
-                    command: vec!["drawn".to_owned()],
-                    ..suite::Suite::default()
-                },
                 listing: Listing {
                     pieces: vec![(self.listing, 0)],
                 },
                 start: self.boot,
                 undivided: self.undivided,
-                waits: true,
-                grants: true,
-                ..Suite::default()
+                ..Suite::made_up("drawn")
             }],
             units,
             agents: Vec::new(),

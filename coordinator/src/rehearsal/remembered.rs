@@ -1,8 +1,7 @@
 //! A scene from a history: the tests of a suite as they were recorded last, on machines that are alike, before any run on them.
 
-use super::scene::{Agent, Case, Listing, Scene, Slot, Suite, Unit};
+use super::scene::{Agent, Case, Scene, Slot, Suite, Unit};
 use crate::store::UnitTimes;
-use evenkeel_proto::suite;
 use evenkeel_schedule::Micros;
 
 /// The suite of which this is recorded, on one machine with so many slots, by a run that knows it.
@@ -37,19 +36,7 @@ pub fn remembered(name: &str, units: &[UnitTimes], slots: u32) -> Scene {
         }
     });
     let mut scene = Scene {
-        suites: vec![Suite {
-            suite: suite::Suite {
-                name: name.to_owned(),
-                command: vec![name.to_owned()],
-                ..suite::Suite::default()
-            },
-            listing: Listing {
-                pieces: vec![(Micros::ZERO, 0)],
-            },
-            waits: true,
-            grants: true,
-            ..Suite::default()
-        }],
+        suites: vec![Suite::made_up(name)],
         units: units.collect(),
         agents: vec![Agent {
             name: "machine".to_owned(),

@@ -16,6 +16,7 @@ mod listing;
 mod locks;
 mod membership;
 mod overdue;
+mod pace;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]

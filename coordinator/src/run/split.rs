@@ -6,7 +6,7 @@
 
 use super::planted::{Fault, is_planted};
 use super::{CaseKey, Micros, Part, Place, Run, Work};
-use evenkeel_schedule::{Experience, Lap, Learner, Past, PastRun, Piece, Sample, UnitFacts, split};
+use evenkeel_schedule::{Experience, Learner, Past, PastRun, Piece, Sample, UnitFacts, split};
 use std::collections::{BTreeSet, HashMap};
 
 /// Less than this is not worth a part of its own.
@@ -21,8 +21,6 @@ const EARLY: Micros = Micros::from_millis(20);
 const LOOKING: Micros = Micros(10);
 /// A unit of which nothing is known is not split before a case of it has ended, or has run for this long.
 const EVIDENCE: Micros = Micros::from_millis(50);
-/// A case that has run for less is not looked at before it has ended.
-const OVERDUE: Micros = Micros::from_millis(1_000);
 /// How many cases a message names.
 const NAMED: usize = 3;
 
@@ -132,60 +130,6 @@ impl Run {
         };
         let each = Micros((at - since).0 / u64::from(cases.max(1)));
         state.usual = Some(self.dispatcher.at_reference(shard, each));
-    }
-
-    /// What a case took that has just ended tells of its machine.
-    fn pace(&mut self, shard: u32, unit: u32, position: u32, at: Micros, setup: Micros) {
-        let since = self.shards[shard as usize].place.since;
-        if let Some((expected, known)) = self.known_time(shard, unit, position) {
-            let took = at - since - setup;
-            let lap = Lap {
-                expected,
-                took,
-                known,
-            };
-            self.dispatcher.paced(shard, lap, at);
-        }
-    }
-
-    /// So does one that takes longer than it should.
-    fn note_lag(&mut self, shard: u32, now: Micros) {
-        let state = &self.shards[shard as usize];
-        let Some(&(_, work)) = state.leases.front().filter(|_| !state.waiting) else {
-            return;
-        };
-        let (unit, Place { done, since, .. }) = (self.works[work as usize].unit, state.place);
-        // What ends is told in batches, and by nobody while the agent is cut off.
-        if now - since < OVERDUE || !self.is_reachable(shard) {
-            return;
-        }
-        if let Some((expected, known)) = self.known_time(shard, unit, done) {
-            // A third of the cases of a file takes longer than they do on average.
-            let expected = if known { expected } else { expected + expected };
-            let took = now - since;
-            let lap = Lap {
-                expected,
-                took,
-                known,
-            };
-            self.dispatcher.lags(shard, lap, now);
-        }
-    }
-
-    /// What a case that a shard has at work should take by the history, and whether it tells of that case, not only of its unit.
-    fn known_time(&self, shard: u32, unit: u32, position: u32) -> Option<(Micros, bool)> {
-        let state = &self.shards[shard as usize];
-        state.place.declared?;
-        let &(lease, _) = state.leases.front()?;
-        let &number = self.record.lease(lease)?.cases.get(position as usize)?;
-        let known = self.units[unit as usize].times.get(number as usize);
-        if let Some(&known) = known {
-            return Some((known, true));
-        }
-        let estimate = self.estimates[unit as usize];
-        let cases = self.record.units[unit as usize].cases.len().max(1) as u64;
-        let each = Micros(estimate.work.0 / cases);
-        estimate.known.then_some((each, false))
     }
 
     /// What is left of the lease that a shard has at work.

@@ -11,9 +11,11 @@
 //! from what ends on them (`speeds`), and where a machine changes in the middle from the parts of what its slots have at work (`paces`);
 //! what units should take is the caller's to learn and to say.
 //!
-//! No call looks at all units or all slots, but for a placement that many changes share.
+//! No call looks at all units or all slots, but for a placement that many changes share, and for the next time to wake up where others
+//! have come and were not taken.
 
 mod bundles;
+mod due;
 mod kinds;
 mod law;
 mod needs;
@@ -31,11 +33,11 @@ pub use paces::Lap;
 pub use suspects::Order;
 
 use crate::Micros;
+use due::Due;
 use planted::{Fault, is_planted};
 use queues::{Entry, Queue, Queues};
 use slots::{Slot, Slots, scaled};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use target::Target;
 
 /// Where units are short, this much time is kept in a slot's reserve.
@@ -67,10 +69,6 @@ const SLACK: u64 = 20;
 /// What is far from sure may end later than the target by this part of the run, where it takes as long as its order says.
 const SURPRISE: u64 = 20;
 
-/// So many times when a slot should be looked at are kept for each of them, and so many more, before those go that hold no longer.
-const DUE: usize = 4;
-const DUE_AT_LEAST: usize = 64;
-
 /// The deviation of the logarithm of what a unit takes that varies by `sigma` itself, as it is measured: `took` in microseconds.
 fn measured(sigma: f64, took: f64) -> f64 {
     sigma.hypot(UNMEASURED / took)
@@ -91,8 +89,8 @@ pub struct Dispatcher {
     quiet: bool,
     /// What starting a process of a kind takes, as far as it has been seen.
     starts: BTreeMap<u32, Micros>,
-    /// Slots by when they should be looked at, the first on top; what holds no longer is passed over.
-    due: BinaryHeap<Reverse<(Micros, u32)>>,
+    /// When slots should be looked at.
+    due: Due,
     /// Slots that have nothing, and get nothing since what waits is left to others.
     deferring: BTreeSet<u32>,
     /// Slots that have nothing and are left something, by when they should have come for it.
@@ -197,7 +195,7 @@ impl Dispatcher {
 
     /// A slot that is gone. What it held is the caller's to `add` again.
     pub fn close(&mut self, slot: u32) {
-        self.forget_due(slot);
+        self.due.forget(slot);
         self.slots.close(slot);
         self.deferring.remove(&slot);
         self.target.reset();
@@ -206,7 +204,7 @@ impl Dispatcher {
 
     /// The slot forgets what it held, which is the caller's to `add` again.
     pub fn clear(&mut self, slot: u32) {
-        self.forget_due(slot);
+        self.due.forget(slot);
         self.version += 1;
         self.slots
             .change(slot, &self.queues, Micros::ZERO, Slot::clear);
@@ -233,7 +231,7 @@ impl Dispatcher {
         };
         // A bundle is followed by the next when it is over.
         if state.running.is_none() || state.bundle.is_some() {
-            return self.forget_due(slot);
+            return self.due.forget(slot);
         }
         let due = if state.queued.is_empty() {
             self.slots.free(slot, now) - self.lookahead(state)
@@ -243,43 +241,9 @@ impl Dispatcher {
             now + residue.unwrap_or_default() + AHEAD
         };
         if due > now {
-            self.make_due(slot, due);
+            self.due.set(slot, due);
         } else {
-            self.forget_due(slot);
-        }
-    }
-
-    fn make_due(&mut self, slot: u32, due: Micros) {
-        if self.slots.is_due(slot, due) {
-            return;
-        }
-        self.forget_due(slot);
-        if let Some(state) = self.slots.touch(slot) {
-            state.due = Some(due);
-            self.due.push(Reverse((due, slot)));
-        }
-        if self.due.len() > DUE * self.slots.count + DUE_AT_LEAST {
-            let mut all = std::mem::take(&mut self.due).into_vec();
-            all.retain(|&Reverse((due, slot))| self.slots.is_due(slot, due));
-            all.sort_unstable();
-            all.dedup();
-            self.due = all.into();
-        }
-    }
-
-    fn forget_due(&mut self, slot: u32) {
-        let due = self.slots.touch(slot).and_then(|slot| slot.due.take());
-        if due.is_some() {
-            self.pass_over();
-        }
-    }
-
-    /// The first on top holds.
-    fn pass_over(&mut self) {
-        while let Some(&Reverse((due, slot))) = self.due.peek()
-            && !self.slots.is_due(slot, due)
-        {
-            self.due.pop();
+            self.due.forget(slot);
         }
     }
 
@@ -290,9 +254,7 @@ impl Dispatcher {
             self.place(now);
         }
         let mut slots = Vec::new();
-        while let Some(&Reverse((due, slot))) = self.due.peek().filter(|first| first.0.0 <= now) {
-            debug_assert!(self.slots.is_due(slot, due));
-            self.forget_due(slot);
+        while let Some(slot) = self.due.take(now) {
             if self.slots.laden.contains(&slot) {
                 self.slots.change(slot, &self.queues, now, |_| ());
                 self.target.change();
@@ -330,7 +292,7 @@ impl Dispatcher {
             if is_planted(Fault::NobodyAsked) {
                 continue;
             }
-            self.make_due(slot, now + Micros(1));
+            self.due.set(slot, now + Micros(1));
             self.awaited.insert((now + target::PATIENCE, slot));
         }
     }
@@ -730,23 +692,12 @@ impl Dispatcher {
             return self.is_uneven().then(|| now + WORTH_TAKING);
         }
         let soon = now + Micros(1);
-        let due = self.next_due(now);
+        let due = self.due.after(now);
         let late = self.slots.busy.first().filter(|_| self.defers());
         let late = late.map(|(free, _)| (*free).max(soon));
         // Whoever does not come for what is left to it is left nothing more.
         let deaf = self.awaited.first().map(|(at, _)| (*at).max(soon));
         [due, late, deaf].into_iter().flatten().min()
-    }
-
-    /// When the first slot is due of those that are not due already.
-    fn next_due(&self, now: Micros) -> Option<Micros> {
-        let holds = |&&Reverse((due, slot)): &&Reverse<(Micros, u32)>| {
-            due > now && self.slots.is_due(slot, due)
-        };
-        let first = self.due.peek().filter(holds);
-        // Those that were due before are looked at first, but for a caller that gives nothing out any more.
-        let first = first.or_else(|| self.due.iter().filter(holds).max());
-        first.map(|Reverse((due, _))| *due)
     }
 
     /// Expected time until everything has ended.

@@ -50,8 +50,6 @@ pub(super) struct Slot {
     pub queued: VecDeque<u32>,
     /// It gave back what was queued behind what it has at work.
     pub gave: bool,
-    /// When it should be looked at for its next unit, though nothing happens to it.
-    pub due: Option<Micros>,
     pub speed: Speed,
     /// What it has done lately.
     pub pace: Pace,
@@ -73,7 +71,6 @@ impl Slot {
             bundle: None,
             queued: VecDeque::new(),
             gave: false,
-            due: None,
             speed,
             pace: Pace::default(),
             free: None,
@@ -256,11 +253,6 @@ impl Late {
 impl Slots {
     pub fn get(&self, slot: u32) -> Option<&Slot> {
         self.list.get(slot as usize)?.as_ref()
-    }
-
-    /// Whether the slot should be looked at at this time.
-    pub fn is_due(&self, slot: u32, at: Micros) -> bool {
-        self.get(slot).is_some_and(|slot| slot.due == Some(at))
     }
 
     /// Changes a slot, and whatever follows from what it holds.
