@@ -1,10 +1,10 @@
 //! `cargo bench -p evenkeel-coordinator --bench reality`: the real run, on virtual time, where everything happens at once.
 //!
 //! Tests are in files that take time to load on each slot and may be shared between slots, the history is older than they are, machines
-//! differ and change, and one test hangs. What is played is the state machine of real runs with all that it hands out, takes back and
-//! splits, beside other policies on the same files and machines. Each figure is the makespan over the least that any schedule could
-//! take. The same arguments print the same bytes. Arguments after `--`: `--seeds FROM..TO`, `--row NAME`, `--policy NAME`, and
-//! `--without` with any of setup, drift, noise, slowdown, slow and hang, separated by commas.
+//! differ and change, and one test hangs, which may run elsewhere meanwhile. What is played is the state machine of real runs with all
+//! that it hands out, takes back, splits and copies, beside other policies on the same files and machines. Each figure is the makespan
+//! over the least that any schedule could take. The same arguments print the same bytes. Arguments after `--`: `--seeds FROM..TO`,
+//! `--row NAME`, `--policy NAME`, and `--without` with any of setup, drift, noise, slowdown, slow, hang and copies, separated by commas.
 
 mod rows;
 mod scenes;
@@ -79,6 +79,7 @@ fn without(names: &str) -> Without {
             "slowdown" => &mut without.slowdown,
             "slow" => &mut without.slow,
             "hang" => &mut without.hang,
+            "copies" => &mut without.copies,
             other => panic!("nothing is called {other}"),
         };
         *which = true;

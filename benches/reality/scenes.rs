@@ -46,6 +46,7 @@ pub struct Without {
     pub slowdown: bool,
     pub slow: bool,
     pub hang: bool,
+    pub copies: bool,
 }
 
 /// One row of the table.
@@ -77,8 +78,11 @@ impl Setting {
     pub fn drawn(&self, seed: u64, without: Without) -> Reality {
         let draw = Draw::new(seed);
         let units = self.units(&draw, without);
+        let mut suite = Suite::made_up("reality");
+        // Its tests may run beside themselves.
+        suite.suite.copies = !without.copies;
         let mut scene = Scene {
-            suites: vec![Suite::made_up("reality")],
+            suites: vec![suite],
             units,
             ways: Ways {
                 way: Micros(1000),

@@ -139,7 +139,7 @@ impl Run {
         if !allowed || bound || whole || twice || busy || suite.over {
             return None;
         }
-        let declared = state.place.declared?;
+        state.place.declared?;
         let on_record = self.record.lease(lease)?;
         if self.may_still_give_back(on_record.generation) {
             return None;
@@ -156,23 +156,14 @@ impl Run {
             return None;
         }
         let here = |work: Micros| scaled(work, self.dispatcher.speed(shard));
-        let (left, work) = if self.units[unit as usize].times.is_empty() {
-            // Only the unit as a whole is known.
-            let whole = matches!(part, Part::Rest) && !cases.iter().any(|case| !case.is_owned());
-            let estimate = self.estimates[unit as usize];
-            if !estimate.known || !whole {
-                return None;
-            }
-            let elapsed = now - on_record.begun?.at;
-            let done = state.place.since - declared;
-            let left = overdue(here(estimate.work + estimate.setup), elapsed);
-            (left, (estimate.work - done).max(Micros(1)))
-        } else {
-            let work = self.expected_of(unit, &numbers);
-            let one = self.expected_of(unit, &[first]);
-            let left = overdue(here(one), now - state.place.since) + here(work - one);
-            (left, work)
-        };
+        let work = self.expected_of(unit, &numbers);
+        let mut one = self.expected_of(unit, &[first]);
+        if self.units[unit as usize].times.is_empty() {
+            // Of the cases of a file many take longer than they do on average.
+            one = one + one;
+        }
+        let elapsed = now - state.place.since;
+        let left = overdue(here(one), elapsed) + here(work - one);
         Some(Late {
             left,
             shard,

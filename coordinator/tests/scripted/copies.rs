@@ -78,7 +78,12 @@ fn all_but_the_late_one(suite: Suite) -> Late {
 
 /// The same where the unit of the late case has these.
 fn all_but_the_late_ones(suite: Suite, cases: &[&str]) -> Late {
-    let mut play = Play::begin_with(suite, history());
+    all_but_the_late_ones_by(history(), suite, cases)
+}
+
+/// The same where earlier runs know that.
+fn all_but_the_late_ones_by(history: History, suite: Suite, cases: &[&str]) -> Late {
+    let mut play = Play::begin_with(suite, history);
     play.join(1);
     let mut names: Vec<String> = (0..OTHERS).map(|number| format!("other{number}")).collect();
     names.insert(0, "late".to_owned());
@@ -489,6 +494,37 @@ fn what_another_coordinator_asked_for_some_of_is_not_copied() {
     play.pass(1, lease, 0);
     play.close(1, lease);
     assert_eq!(closed(&play), "green");
+}
+
+#[test]
+fn what_no_earlier_run_knows_is_run_once_more_when_it_takes_far_longer_than_others() {
+    let Late {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = all_but_the_late_ones_by(History::default(), suite(), &["late"]);
+    let copy = copy.expect("it is run once more");
+    let late = play.now - play.run.record().lease(lease).unwrap().begun.unwrap().at;
+    assert!(late > seconds(3), "{late}");
+    play.pass(other, copy, 0);
+    assert!(cancelled(&mut play, on, lease));
+    play.close(other, copy);
+    assert_eq!(closed(&play), "green");
+}
+
+/// Of files it is known what they take, and not of their tests: one of those may well take twice as long as they do on average.
+#[test]
+fn of_a_file_a_test_that_takes_too_long_is_run_once_more_though_its_own_time_is_not_known() {
+    let mut history = history();
+    history.suites[0].cases.clear();
+    let Late {
+        play, lease, copy, ..
+    } = all_but_the_late_ones_by(history, suite(), &["late"]);
+    assert!(copy.is_some());
+    let late = play.now - play.run.record().lease(lease).unwrap().begun.unwrap().at;
+    assert!(late > seconds(3), "{late}");
 }
 
 #[test]
