@@ -357,6 +357,29 @@ fn neighbours_of_what_ends_are_told() {
 }
 
 #[test]
+fn of_what_nothing_is_known_one_of_each_file_tells_first() {
+    let names = |file: &str, count: usize| -> Vec<String> {
+        (0..count)
+            .map(|unit| format!("tests/{file}/{unit}"))
+            .collect()
+    };
+    let files = [("new", 6), ("old", 6), ("two", 2)];
+    let all: Vec<String> = files
+        .iter()
+        .flat_map(|(file, count)| names(file, *count))
+        .collect();
+    let all = borrowed(&all);
+    let scouts = |past: &Past| {
+        let learner = learner(past, &all);
+        let units = (0..all.len() as u32).filter(|unit| learner.estimate(*unit).scout);
+        units.map(|unit| all[unit as usize]).collect::<Vec<_>>()
+    };
+    let before: &[(&str, &[u64])] = &[("tests/old/3", &[1_000_000])];
+    assert_eq!(scouts(&past(before)), ["tests/new/0"]);
+    assert_eq!(scouts(&Past::default()), ["tests/new/0", "tests/old/0"]);
+}
+
+#[test]
 fn a_history_is_not_moved_by_its_neighbours() {
     let names = many(40);
     let names = borrowed(&names);

@@ -55,9 +55,12 @@ const EARLY: Micros = Micros::from_millis(200);
 const UNMEASURED: f64 = 2000.0;
 /// What takes this long, in microseconds, is long beside that.
 const TELLING: Micros = Micros(4 * UNMEASURED as u64);
-/// What tells how fast a slot is should take no more than this part of what is left, or where there is no such
-const PROBE: u64 = 400;
-/// so many of them as are needed no more than that. So many units are looked at for one that has run before.
+/// What tells how fast a slot is should take no more than this part of the time in which the largest unit does not run, by what orders
+/// that, but no less than this part of all time that is left where that is short, and no more than this.
+const SPARED: u64 = 50;
+const SMALLEST_PROBE: u64 = 1000;
+const USUAL_PROBE: u64 = 150;
+/// All that a slot needs of it should take no more than this part; and so many units are looked at for one that has run before.
 const LARGEST_PROBE: u64 = 16;
 const PROBES: usize = 8;
 /// Small units are what fills gaps at the end. Where there are fewer for each slot than this, they tell of slots only for what would not
@@ -66,6 +69,12 @@ const MANY: usize = 30;
 /// where there are fewer than this, only if the largest ends later than all work could, by a part in so many.
 const FEW: usize = 4;
 const SLACK: u64 = 20;
+/// What takes longer than this part of the run, in percent, has to end within this part of the time in which others have to: where it
+/// takes longer than thought, nothing makes up for that.
+const LONG_PERCENT: u64 = 40;
+const SURELY: u64 = 2;
+/// A busy slot gets its next unit before it is time for that where the largest of all takes no more than this part of what it has left.
+const SLIGHT: u64 = 2;
 /// What is far from sure may end later than the target by this part of the run, where it takes as long as its order says.
 const SURPRISE: u64 = 20;
 
@@ -442,6 +451,9 @@ impl Dispatcher {
         if self.queues.count == 0 || busy && !self.wants_reserve(slot, now) {
             return None;
         }
+        if busy && !self.is_soon_over(slot, now) && !self.are_slight(slot, kind, now) {
+            return None;
+        }
         let suspect = self.suspect_for(slot, kind, now);
         let probe = suspect.or_else(|| (!busy).then(|| self.probe(slot, kind, now)).flatten());
         let unit = probe.or_else(|| self.choose(slot, kind, now));
@@ -492,6 +504,11 @@ impl Dispatcher {
         let Some(most) = self.surely_within(slot, now, target) else {
             return (None, None);
         };
+        let long = self.slots.get(slot).map_or(Micros::ZERO, |state| {
+            let span = self.target.span().0;
+            state.gives_surely(Micros(span / 100 * LONG_PERCENT))
+        });
+        let most = most.min(long.max(Micros(most.0 / SURELY)));
         let latest = most + Micros(self.target.span().0 / SURPRISE);
         let open = self.open_to(slot, kind);
         let urgent = |queue: &Queue, entry: Entry| self.queues.urgency(queue, entry);
@@ -534,9 +551,9 @@ impl Dispatcher {
     }
 
     /// Whether a slot that can begin with the largest unit of all would end it about as early as whom it is left to: by no more
-    /// later than its speed is uncertain. Otherwise it would be left now to this one and now to that one, and to none of them long.
+    /// later than the speeds of both are uncertain. Otherwise it would be left now to this one and now to that one, and to none of them long.
     fn is_as_good(&self, slot: u32, kind: u32, entry: Entry, now: Micros) -> bool {
-        let Some(end) = self.target.end_of(kind, entry) else {
+        let Some((other, end)) = self.target.end_of(kind, entry) else {
             // It is left to nobody, so that nobody else would come for it.
             return self.is_free(slot) && !is_planted(Fault::LeftToNobody);
         };
@@ -547,11 +564,12 @@ impl Dispatcher {
         let own = state.takes(weight.expected) + (self.slots.free(slot, now) - now);
         // Of a slot that nothing is known of yet, the doubt is no reason: it would get what is largest before others are known.
         let unsure = if state.speed.unknown {
-            0
+            0.0
         } else {
-            state.speed.unsure
+            let other = self.slots.get(other).map_or(0, |other| other.speed.unsure);
+            f64::from(state.speed.unsure).hypot(f64::from(other)) / 1000.0
         };
-        let spread = Micros((end - now).0 / 1000 * u64::from(unsure));
+        let spread = Micros(((end - now).0 as f64 * unsure) as u64);
         self.slots.free(slot, now) <= now + AHEAD && own <= (end - now) + spread
     }
 
@@ -607,12 +625,13 @@ impl Dispatcher {
         if waiting < MANY * count && largest.1 <= self.slots.get(slot)?.gives_surely(left) {
             return None;
         }
-        self.telling(slot, kind, left).map(|entry| entry.2.0)
+        self.telling(slot, kind, left, largest)
+            .map(|entry| entry.2.0)
     }
 
     /// The unit that tells most of a slot's speed for what it takes, where so much time is left: one that is long beside what goes by
     /// around it, or else as long as there is. Nothing where the slot would have to run so many of them that it is felt.
-    fn telling(&self, slot: u32, kind: u32, left: Micros) -> Option<Entry> {
+    fn telling(&self, slot: u32, kind: u32, left: Micros, largest: Entry) -> Option<Entry> {
         let (_, queue) = self
             .open_to(slot, kind)
             .find(|(_, queue)| !queue.needs.is_constrained())?;
@@ -628,7 +647,10 @@ impl Dispatcher {
                 weight.known && needed * (took + UNMEASURED) <= most
             })
         };
-        let usual = queue.below(Micros(left.0 / PROBE)).take(PROBES).find(pays);
+        let spared = left - self.queues.weight(largest.2.0)?.order;
+        let (least, usual) = (left.0 / SMALLEST_PROBE, left.0 / USUAL_PROBE);
+        let small = Micros((spared.0 / SPARED).clamp(least, usual));
+        let usual = queue.below(small).take(PROBES).find(pays);
         let usual = usual.filter(|entry| entry.1 >= TELLING);
         let longer = || queue.from(TELLING).take(PROBES).find(pays);
         let shorter = || queue.below(TELLING).take(PROBES).find(pays);
@@ -659,11 +681,42 @@ impl Dispatcher {
             return false;
         }
         if state.queued.is_empty() {
-            return ahead <= self.lookahead(state);
+            return !self.is_nearly_over() || ahead <= self.lookahead(state);
         }
         let each = 2 * self.slots.count.max(1) as u64;
         let fair = Micros(self.queues.expected.0 / each);
         !self.is_nearly_over() && ahead < RESERVE.min(fair)
+    }
+
+    /// Whether a busy slot needs its next unit soon, whatever that is.
+    fn is_soon_over(&self, slot: u32, now: Micros) -> bool {
+        self.slots.get(slot).is_some_and(|state| {
+            let ahead = self.slots.free(slot, now) - now;
+            !state.queued.is_empty() || ahead <= self.lookahead(state)
+        })
+    }
+
+    /// Whether even the largest unit is short beside what a slot has left behind what it holds: any may wait there, since another one
+    /// makes up for it where that takes longer than thought. What takes a lock with it, or tells of others, does not wait longer than
+    /// it must.
+    fn are_slight(&mut self, slot: u32, kind: u32, now: Micros) -> bool {
+        if is_planted(Fault::NeverAhead) || is_planted(Fault::AnythingAhead) {
+            return is_planted(Fault::AnythingAhead);
+        }
+        let target = self.target.get(&mut self.slots, &self.queues, now);
+        let Some(most) = self.surely_within(slot, now, target) else {
+            return false;
+        };
+        let mut open = self.open_to(slot, kind);
+        let slight = |(_, queue): (u32, &Queue)| {
+            let largest = queue
+                .first()
+                .and_then(|first| self.queues.weight(first.2.0));
+            let takes = largest.filter(|weight| !weight.scout);
+            let takes = takes.map(|weight| weight.order.max(weight.high));
+            !queue.needs.is_constrained() && takes.is_some_and(|takes| takes.0 <= most.0 / SLIGHT)
+        };
+        open.all(slight)
     }
 
     fn is_nearly_over(&self) -> bool {

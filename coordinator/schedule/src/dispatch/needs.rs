@@ -13,6 +13,8 @@ pub struct Weight {
     pub order: Micros,
     /// Whether it has run before: what has not tells little of a slot's speed.
     pub known: bool,
+    /// Nothing is known of its neighbours either, which are waiting to be ordered by what it tells.
+    pub scout: bool,
 }
 
 /// The most and the least that a logarithm of a duration is taken to vary, in standard deviations.
@@ -29,6 +31,7 @@ impl Weight {
             high: time,
             order: time,
             known: true,
+            scout: false,
         }
     }
 

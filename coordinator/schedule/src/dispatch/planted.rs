@@ -28,6 +28,12 @@ pub enum Fault {
     SpeedsBackwards,
     /// Slots are measured by the shortest units that there are.
     TinyProbes,
+    /// A busy slot gets its next unit only when it is about to end what it has.
+    NeverAhead,
+    /// A busy slot gets its next unit at once, whatever waits.
+    AnythingAhead,
+    /// What tells of its neighbours does not come before them.
+    NoScouts,
     /// Nothing that may well fail comes early.
     NoSuspects,
     /// What may well fail comes early whatever that costs.

@@ -33,8 +33,8 @@ type ByFree = BinaryHeap<Free>;
 struct Placement {
     /// By slot, and the largest last.
     left_to: Vec<(u32, Entry)>,
-    /// The largest one of all, and when it should end where it is left to.
-    largest: Option<(Entry, Micros)>,
+    /// The largest one of all, to which slot it is left, and when it should end there.
+    largest: Option<(Entry, u32, Micros)>,
     end: Micros,
     made: Micros,
     changes: u64,
@@ -146,12 +146,12 @@ impl Target {
                 break;
             };
             placement.end = placement.end.max(end);
-            placement.largest.get_or_insert((entry, end));
             let (_, heap): &mut (u32, ByFree) = &mut alike[class];
             if let Some(mut first) = heap.peek_mut() {
                 let Reverse((_, slot)) = *first;
                 *first = Reverse((end, slot));
                 placement.left_to.push((slot, entry));
+                placement.largest.get_or_insert((entry, slot, end));
             }
         }
         placement.left_to.sort_unstable();
@@ -167,12 +167,12 @@ impl Target {
         asked
     }
 
-    /// When a unit should end where it is left to, if it is the largest of all.
-    pub fn end_of(&self, kind: u32, entry: Entry) -> Option<Micros> {
+    /// The slot that a unit is left to and when it should end there, if it is the largest of all.
+    pub fn end_of(&self, kind: u32, entry: Entry) -> Option<(u32, Micros)> {
         let largest = self.placements.get(&kind)?.largest;
         largest
-            .filter(|(largest, _)| *largest == entry)
-            .map(|(_, end)| end)
+            .filter(|(largest, ..)| *largest == entry)
+            .map(|(_, slot, end)| (slot, end))
     }
 
     /// The largest unit that waits and is left to a slot.

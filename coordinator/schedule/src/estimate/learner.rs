@@ -24,6 +24,8 @@ const MORE: u32 = 150;
 const AT_ONCE: usize = 32;
 const OF_MANY: usize = 4;
 const PASSED_OVER: usize = 1024;
+/// So many units are worth knowing what one of them takes before the others start.
+const SEVERAL: usize = 4;
 /// As how many observations it counts how much units without history are assumed to differ, and their set-up.
 const ASSUMED: f64 = 8.0;
 /// One that is further out than so many deviations tells no more than that.
@@ -70,6 +72,8 @@ struct Unit {
     told: (f32, f32),
     known: bool,
     ended: bool,
+    /// It is the first of its group, of which nothing is known.
+    scout: bool,
 }
 
 /// Where a group was when its members were looked at last.
@@ -96,6 +100,7 @@ impl Learner {
             told: (0.0, 0.0),
             known: place.known,
             ended: false,
+            scout: false,
         };
         let tree = prior.work;
         let mark = |group: u32| Mark {
@@ -120,7 +125,28 @@ impl Learner {
         for place in 0..learner.units.len() as u32 {
             learner.tell(place);
         }
+        learner.name_scouts();
         learner
+    }
+
+    /// Of each group in which several units wait of which nothing is known, the first is to tell of the others.
+    fn name_scouts(&mut self) {
+        // How many there are, or nothing where something is known, and the first of them.
+        let mut groups: BTreeMap<u32, (Option<usize>, u32)> = BTreeMap::new();
+        for place in 0..self.units.len() as u32 {
+            let unit = self.units[place as usize];
+            if unit.number.is_none() {
+                continue;
+            }
+            let group = self.tree.group_of(place);
+            let (count, _) = groups.entry(group).or_insert((Some(0), place));
+            let is_new = !unit.known && !self.before.contains_key(&place);
+            *count = count.filter(|_| is_new).map(|count| count + 1);
+        }
+        let several = |count: &Option<usize>| count.is_some_and(|count| count >= SEVERAL);
+        for (_, first) in groups.into_values().filter(|(count, _)| several(count)) {
+            self.units[first as usize].scout = true;
+        }
     }
 
     /// What a unit should take, by all that is known now.
@@ -133,7 +159,10 @@ impl Learner {
             self.setups / self.set_up
         };
         let setup = exp(f64::from(setup) + shift);
-        self.guess_at(place).with_setup(setup)
+        Estimate {
+            scout: self.units[place as usize].scout,
+            ..self.guess_at(place).with_setup(setup)
+        }
     }
 
     /// The same as a distribution, set-up aside.

@@ -37,6 +37,8 @@ pub struct Estimate {
     pub order: Micros,
     /// Whether it has run before.
     pub known: bool,
+    /// Nothing is known of its neighbours either, and it is the one of them that tells first.
+    pub scout: bool,
 }
 
 /// The logarithm of a duration, and its standard deviation.
@@ -77,6 +79,7 @@ impl Guess {
             deadline: at(DEADLINE),
             order: if self.known { work + setup } else { at(EARLY) },
             known: self.known,
+            scout: false,
         }
     }
 }

@@ -141,6 +141,11 @@ impl Tree {
         tree
     }
 
+    /// The innermost group that a unit is in.
+    pub fn group_of(&self, unit: u32) -> u32 {
+        self.of_unit[unit as usize]
+    }
+
     /// How far units of its group are spread.
     fn spread(&self, unit: u32) -> f64 {
         let kind = self.groups[self.of_unit[unit as usize] as usize].kind;

@@ -207,6 +207,78 @@ fn a_surprise() -> bool {
     late(0) < 60_500_000 && late(10) < 65_500_000
 }
 
+/// Two slots that have ended units which took as long as they should, and one of which has begun with a second's work.
+fn one_is_busy(waiting: &[Weight]) -> Dispatcher {
+    let mut dispatcher = Dispatcher::new();
+    let second = Weight::exact(Micros(1_000_000));
+    for slot in 0..2 {
+        dispatcher.expect(slot, 0);
+        dispatcher.open(slot);
+        for round in 0..20 {
+            let (unit, begun) = (
+                1000 + 2 * round + slot,
+                Micros(1_000_000 * u64::from(round)),
+            );
+            dispatcher.holds(slot, unit, second, &Needs::default());
+            dispatcher.begun(slot, unit, begun);
+            dispatcher.finished(slot, unit, begun + Micros(1_000_000));
+        }
+    }
+    for (unit, weight) in (0..).zip(waiting) {
+        dispatcher.add(unit, *weight, &Needs::default());
+    }
+    dispatcher.holds(0, 2000, second, &Needs::default());
+    dispatcher.begun(0, 2000, BUSY);
+    dispatcher
+}
+
+/// When it has begun with that.
+const BUSY: Micros = Micros(20_000_000);
+
+/// A slot finds its next unit there when it ends the one it has, however early that is.
+fn what_is_short_waits_behind_another() -> bool {
+    let mut dispatcher = one_is_busy(&[Weight::exact(Micros(1_000_000)); 40]);
+    dispatcher.next(0, BUSY).is_some() && dispatcher.next(0, BUSY).is_none()
+}
+
+/// What takes most of the run waits for no slot that may take longer than it should. Nor does a slot take anything else then that could
+/// keep it from that.
+fn what_is_large_waits_behind_nothing() -> bool {
+    let mut waiting = [Weight::exact(Micros(1_000_000)); 40];
+    waiting[7] = Weight::exact(Micros(18_000_000));
+    let mut dispatcher = one_is_busy(&waiting);
+    dispatcher.next(0, BUSY).is_none() && dispatcher.next(1, BUSY) == Some(7)
+}
+
+/// What others are ordered by goes before them, but not before what should take far longer.
+fn who_tells_of_others_goes_first() -> bool {
+    let guess = |seconds: u64, scout| Weight {
+        expected: Micros(seconds * 1_000_000),
+        high: Micros(seconds * 2_000_000),
+        order: Micros(seconds * 3_000_000),
+        known: false,
+        scout,
+    };
+    let first = |longest: u64| {
+        let mut waiting = [guess(1, false); 40];
+        waiting[3] = guess(longest, false);
+        waiting[9] = guess(1, true);
+        one_is_busy(&waiting).next(1, BUSY)
+    };
+    first(2) == Some(9) && first(6) == Some(3)
+}
+
+#[test]
+fn what_is_put_behind_another_is_short_beside_the_run() {
+    assert!(what_is_short_waits_behind_another());
+    assert!(what_is_large_waits_behind_nothing());
+}
+
+#[test]
+fn of_what_nobody_knows_goes_first_what_tells_of_others() {
+    assert!(who_tells_of_others_goes_first());
+}
+
 /// The second of two long units is to follow the first one on the fast slot. As that takes far longer than it should, it goes to the slow
 /// slot, which has nothing to do and to which nothing happens: it is asked.
 fn who_has_nothing_is_asked() -> bool {
@@ -287,7 +359,7 @@ fn holds(script: &Script) -> bool {
     })
 }
 
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 20] = [
     Fault::KeptWaiting,
     Fault::NotAgain,
     Fault::LockBlind,
@@ -300,6 +372,9 @@ const FAULTS: [Fault; 17] = [
     Fault::StillBusy,
     Fault::SpeedsBackwards,
     Fault::TinyProbes,
+    Fault::NeverAhead,
+    Fault::AnythingAhead,
+    Fault::NoScouts,
     Fault::NoSuspects,
     Fault::SuspectsAnyway,
     Fault::Steady,
@@ -324,6 +399,9 @@ fn every_planted_fault_is_seen() {
             || !catch_unwind(long_ones_after_what_tells).unwrap_or(false)
             || !catch_unwind(a_surprise).unwrap_or(false)
             || !catch_unwind(who_has_nothing_is_asked).unwrap_or(false)
+            || !catch_unwind(what_is_short_waits_behind_another).unwrap_or(false)
+            || !catch_unwind(what_is_large_waits_behind_nothing).unwrap_or(false)
+            || !catch_unwind(who_tells_of_others_goes_first).unwrap_or(false)
             || !catch_unwind(early_where_there_is_time).unwrap_or(false)
             || !catch_unwind(never_before_what_decides).unwrap_or(false)
             || !paces::a_machine_slows_down()

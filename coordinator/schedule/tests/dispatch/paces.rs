@@ -19,6 +19,7 @@ fn machines(busy: u32) -> Dispatcher {
         high: Micros(150 * SECOND),
         order: Micros(100 * SECOND),
         known: true,
+        scout: false,
     };
     for slot in 0..busy {
         dispatcher.holds(slot, slot, weight, &Needs::default());
