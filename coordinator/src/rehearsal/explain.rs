@@ -5,7 +5,7 @@
 
 use super::play::{Stalled, play};
 use super::recorded::recorded;
-use super::scene::{Scene, Speed, Unit, Ways};
+use super::scene::{Agent, Scene, Speed, Unit, Ways};
 use super::whatif::WhatIf;
 use crate::record::Record;
 use evenkeel_schedule::Micros;
@@ -195,7 +195,24 @@ fn lost(record: &Record, scene: &Scene) -> Result<Vec<Lost>, Stalled> {
         us: before.0 as i64 - after.0 as i64,
         what: culprit(record, scene, cause, longest),
     });
-    Ok(lost.collect())
+    let mut lost: Vec<Lost> = lost.collect();
+    if scene.agents.iter().any(breaks_down) {
+        // What that costs depends on what the agent had at work just then, which no replay repeats to the millisecond.
+        let chance = std::mem::take(&mut lost[0].us);
+        let agents = lost.iter_mut().find(|lost| lost.cause == Cause::Agents);
+        agents.into_iter().for_each(|lost| lost.us += chance);
+    }
+    Ok(lost)
+}
+
+/// Whether an agent is lost, or becomes less than half as fast as it was.
+fn breaks_down(agent: &Agent) -> bool {
+    let speeds = || agent.speed.steps().iter().map(|(_, speed)| *speed);
+    let (least, most) = (speeds().min(), speeds().max());
+    let halved = least
+        .zip(most)
+        .is_some_and(|(least, most)| least < most / 2);
+    agent.loss.is_some() || halved
 }
 
 /// Of each scene what it takes.
@@ -287,9 +304,8 @@ fn culprit(record: &Record, scene: &Scene, cause: Cause, longest: Option<u32>) -
         Cause::LongUnit => longest.map(name),
         Cause::Agents => {
             let lost = scene.agents.iter().find(|agent| agent.loss.is_some());
-            let slowest = |agent: &&super::scene::Agent| {
-                agent.speed.steps().iter().map(|(_, speed)| *speed).min()
-            };
+            let slowest =
+                |agent: &&Agent| agent.speed.steps().iter().map(|(_, speed)| *speed).min();
             let slow = scene.agents.iter().min_by_key(slowest);
             let slow = slow.filter(|agent| slowest(agent) < Some(1000));
             // Where nothing else is known, the one on which something stood still.
