@@ -380,6 +380,27 @@ fn of_what_nothing_is_known_one_of_each_file_tells_first() {
 }
 
 #[test]
+fn what_nobody_knows_may_be_as_far_out_as_what_is_known_was() {
+    let names = many(1_000);
+    let mut all = borrowed(&names);
+    all.push("tests/d1/new");
+    let order_of_new = |works: &dyn Fn(u64) -> u64| {
+        let works: Vec<[u64; 2]> = (0..1_000).map(|unit| [works(unit); 2]).collect();
+        let units = names
+            .iter()
+            .map(String::as_str)
+            .zip(works.iter().map(|works| &works[..]));
+        let new = learner(&past(&units.collect::<Vec<_>>()), &all).estimate(1_000);
+        new.order.0 as f64 / new.high.0 as f64
+    };
+    // One in a hundred takes four hundred times as long.
+    let spread = |unit: u64| 20_000 + 1_000 * (unit * 7919 % 100);
+    let even = order_of_new(&spread);
+    let far = order_of_new(&|unit| spread(unit) * if unit * 7919 % 1009 < 10 { 400 } else { 1 });
+    assert!(far > 2.0 * even, "{far} {even}");
+}
+
+#[test]
 fn a_history_is_not_moved_by_its_neighbours() {
     let names = many(40);
     let names = borrowed(&names);

@@ -62,7 +62,7 @@ const SMALLEST_PROBE: u64 = 1000;
 const USUAL_PROBE: u64 = 150;
 /// All that a slot needs of it should take no more than this part; and so many units are looked at for one that has run before.
 const LARGEST_PROBE: u64 = 16;
-const PROBES: usize = 8;
+const PROBES: usize = 64;
 /// Small units are what fills gaps at the end. Where there are fewer for each slot than this, they tell of slots only for what would not
 /// end in time by its high quantile;
 const MANY: usize = 30;
@@ -676,8 +676,8 @@ impl Dispatcher {
             return false;
         };
         let ahead = self.slots.free(slot, now) - now;
-        // What it runs now is what tells how fast it is; and what was behind that and came back would only come back again.
-        if self.slots.count > 1 && (state.speed.unknown || state.gave && state.running.is_some()) {
+        // What was behind what it runs now and came back would only come back again.
+        if self.slots.count > 1 && state.gave && state.running.is_some() {
             return false;
         }
         if state.queued.is_empty() {
@@ -688,9 +688,11 @@ impl Dispatcher {
         !self.is_nearly_over() && ahead < RESERVE.min(fair)
     }
 
-    /// Whether a busy slot needs its next unit soon, whatever that is.
+    /// Whether a busy slot needs its next unit soon, whatever that is. Of one of which nothing is known, what it runs now tells how fast
+    /// it is.
     fn is_soon_over(&self, slot: u32, now: Micros) -> bool {
-        self.slots.get(slot).is_some_and(|state| {
+        let known = |state: &&Slot| self.slots.count == 1 || !state.speed.unknown;
+        self.slots.get(slot).filter(known).is_some_and(|state| {
             let ahead = self.slots.free(slot, now) - now;
             !state.queued.is_empty() || ahead <= self.lookahead(state)
         })

@@ -3,7 +3,7 @@
 use super::history::Experience;
 use super::prior::{Before, Place, prior};
 use super::tree::{Belief, Tree};
-use super::{Estimate, Guess, HIGH, exp, log};
+use super::{EARLY, Estimate, Guess, HIGH, exp, log};
 use crate::Micros;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,12 @@ const PASSED_OVER: usize = 1024;
 const SEVERAL: usize = 4;
 /// As how many observations it counts how much units without history are assumed to differ, and their set-up.
 const ASSUMED: f64 = 8.0;
+/// One unit in so many is farther out than so many deviations where that is normal. So many units are looked at for how far that is, and
+/// no more than so many times as far is taken for real.
+const REMOTE: usize = 400;
+const NORMAL: f64 = 2.81;
+const SAMPLED: usize = 4_000;
+const FARTHEST_REACH: f64 = 2.5;
 /// One that is further out than so many deviations tells no more than that.
 const FARTHEST: f64 = 4.0;
 
@@ -53,6 +59,8 @@ pub struct Learner {
     /// How far out units without history ended: the sum of squares, in variances that were expected, and how many.
     squares: f64,
     ended: f64,
+    /// How much farther out than in a normal distribution the largest of them are to be looked for.
+    reach: f64,
     /// By how much the logarithm of their set-up differed from what was expected: the sum, and how many.
     setups: f64,
     set_up: f64,
@@ -119,6 +127,7 @@ impl Learner {
             tail: experience.tail,
             squares: ASSUMED,
             ended: ASSUMED,
+            reach: 1.0,
             setups: 0.0,
             set_up: if experience.is_empty() { 0.0 } else { ASSUMED },
         };
@@ -126,7 +135,24 @@ impl Learner {
             learner.tell(place);
         }
         learner.name_scouts();
+        learner.measure_reach();
         learner
+    }
+
+    /// How far units with history are from what their neighbours tell of them, beside a normal distribution.
+    fn measure_reach(&mut self) {
+        let known = (0u32..).zip(&self.units).filter(|(_, unit)| unit.known);
+        let apart = known.clone().count() / SAMPLED + 1;
+        let far = known.step_by(apart).map(|(place, _)| {
+            let (own, around) = (self.tree.own(place), self.tree.neighbours(place));
+            (own.mean - around.mean) / (own.variance() + around.variance()).sqrt()
+        });
+        let mut far: Vec<f64> = far.collect();
+        let beyond = far.len() / REMOTE;
+        if beyond > 0 {
+            far.sort_unstable_by(|a, b| b.total_cmp(a));
+            self.reach = (far[beyond] / NORMAL).clamp(1.0, FARTHEST_REACH);
+        }
     }
 
     /// Of each group in which several units wait of which nothing is known, the first is to tell of the others.
@@ -159,9 +185,17 @@ impl Learner {
             self.setups / self.set_up
         };
         let setup = exp(f64::from(setup) + shift);
+        let guess = self.guess_at(place);
+        let estimate = guess.with_setup(setup);
+        let far = guess.quantile(EARLY - 1.0 + self.reach) + setup;
         Estimate {
+            order: if known {
+                estimate.order
+            } else {
+                far.max(estimate.order)
+            },
             scout: self.units[place as usize].scout,
-            ..self.guess_at(place).with_setup(setup)
+            ..estimate
         }
     }
 

@@ -238,7 +238,16 @@ const BUSY: Micros = Micros(20_000_000);
 /// A slot finds its next unit there when it ends the one it has, however early that is.
 fn what_is_short_waits_behind_another() -> bool {
     let mut dispatcher = one_is_busy(&[Weight::exact(Micros(1_000_000)); 40]);
-    dispatcher.next(0, BUSY).is_some() && dispatcher.next(0, BUSY).is_none()
+    let known = dispatcher.next(0, BUSY).is_some() && dispatcher.next(0, BUSY).is_none();
+    // The same of a slot of which nothing is known yet.
+    let mut dispatcher = Dispatcher::new();
+    (0..2).for_each(|slot| dispatcher.open(slot));
+    for unit in 0..40 {
+        dispatcher.add(unit, Weight::exact(Micros(1_000_000)), &Needs::default());
+    }
+    let first = dispatcher.next(0, Micros::ZERO).expect("it has nothing");
+    dispatcher.begun(0, first, Micros::ZERO);
+    known && dispatcher.next(0, Micros::ZERO).is_some()
 }
 
 /// What takes most of the run waits for no slot that may take longer than it should. Nor does a slot take anything else then that could
