@@ -204,7 +204,7 @@ fn weight(said: Option<u64>) -> Weight {
         high: Micros(expected.0 * if known { 3 } else { 6 } / 2),
         order: Micros(expected.0 * if known { 1 } else { 5 }),
         known,
-        scout: false,
+        early: 0,
     }
 }
 

@@ -45,7 +45,7 @@ impl Estimates {
             high: estimate.high,
             order: estimate.order,
             known: estimate.known,
-            scout: estimate.scout,
+            early: estimate.early,
         }
     }
 

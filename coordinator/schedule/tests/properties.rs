@@ -136,7 +136,7 @@ fn play(weights: &[(u64, u64, bool)], slots: u32, losses: &[bool]) -> Played {
             high: Micros(expected * 3 / 2),
             order: Micros(expected * 3 / 2),
             known,
-            scout: !known && expected.is_multiple_of(3),
+            early: if known { 0 } else { (expected % 32) as u16 },
         }
     };
     for slot in 0..slots {
@@ -213,7 +213,7 @@ fn run_bundles(weights: &[u64], slots: u32, startup: u64, known: bool) -> (Vec<u
                 high: expected,
                 order: expected,
                 known,
-                scout: false,
+                early: 0,
             },
             &Needs::default(),
         );

@@ -1,7 +1,8 @@
 //! Where a run's time went: what its makespan has above the bound, by causes, and what would buy some of it back.
 //!
 //! The run is replayed with one cause after the other removed, in a fixed order. What a cause cost is what the makespan shrinks by
-//! when it goes; what is left when all are gone is what cannot be divided. So the sum is the gap, whatever the replays come to.
+//! when it goes; what is left when all are gone is what cannot be divided. So the sum is the gap, whatever the replays come to. What the
+//! first replay falls short of is chance, but where an agent broke down it is that agent's.
 
 use super::play::{Stalled, play};
 use super::recorded::recorded;
@@ -196,7 +197,7 @@ fn lost(record: &Record, scene: &Scene) -> Result<Vec<Lost>, Stalled> {
         what: culprit(record, scene, cause, longest),
     });
     let mut lost: Vec<Lost> = lost.collect();
-    if scene.agents.iter().any(breaks_down) {
+    if scene.agents.iter().any(breaks_down) && lost[0].us > 0 {
         // What that costs depends on what the agent had at work just then, which no replay repeats to the millisecond.
         let chance = std::mem::take(&mut lost[0].us);
         let agents = lost.iter_mut().find(|lost| lost.cause == Cause::Agents);
@@ -205,14 +206,18 @@ fn lost(record: &Record, scene: &Scene) -> Result<Vec<Lost>, Stalled> {
     Ok(lost)
 }
 
-/// Whether an agent is lost, or becomes less than half as fast as it was.
+/// Whether an agent is lost before anybody knows, or becomes less than half as fast as it was.
 fn breaks_down(agent: &Agent) -> bool {
-    let speeds = || agent.speed.steps().iter().map(|(_, speed)| *speed);
-    let (least, most) = (speeds().min(), speeds().max());
-    let halved = least
-        .zip(most)
-        .is_some_and(|(least, most)| least < most / 2);
-    agent.loss.is_some() || halved
+    let mut most = 0;
+    let slows = agent.speed.steps().iter().any(|&(_, speed)| {
+        most = speed.max(most);
+        speed < most / 2
+    });
+    let lost = agent
+        .loss
+        .as_ref()
+        .is_some_and(|loss| loss.noticed > Micros::ZERO);
+    lost || slows
 }
 
 /// Of each scene what it takes.
@@ -303,7 +308,8 @@ fn culprit(record: &Record, scene: &Scene, cause: Cause, longest: Option<u32>) -
         Cause::Chance | Cause::Order | Cause::Copies | Cause::Waiting => None,
         Cause::LongUnit => longest.map(name),
         Cause::Agents => {
-            let lost = scene.agents.iter().find(|agent| agent.loss.is_some());
+            let lost = scene.agents.iter().find(|agent| breaks_down(agent));
+            let lost = lost.or(scene.agents.iter().find(|agent| agent.loss.is_some()));
             let slowest =
                 |agent: &&Agent| agent.speed.steps().iter().map(|(_, speed)| *speed).min();
             let slow = scene.agents.iter().min_by_key(slowest);

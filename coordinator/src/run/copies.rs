@@ -23,6 +23,9 @@ pub const EVERY: Micros = Micros::from_millis(20);
 /// A copy should end sooner by this much at least, and by half of what it takes.
 const SOONER: Micros = Micros::from_millis(50);
 
+/// What is not known by itself may take so long at least.
+const UNKNOWN: Micros = Micros::from_millis(1_000);
+
 /// Slot time of leases that have ended, and when it is looked next.
 #[derive(Debug, Default)]
 pub(super) struct Copying {
@@ -156,14 +159,16 @@ impl Run {
             return None;
         }
         let here = |work: Micros| scaled(work, self.dispatcher.speed(shard));
-        let work = self.expected_of(unit, &numbers);
-        let mut one = self.expected_of(unit, &[first]);
+        let (mut one, rest) = (
+            self.expected_of(unit, &[first]),
+            self.expected_of(unit, &numbers[1..]),
+        );
         if self.units[unit as usize].times.is_empty() {
-            // Of the cases of a file many take longer than they do on average.
-            one = one + one;
+            // Of the cases of a file many take longer than they do on average, and one of them may not be like the others.
+            one = (one + one).max(UNKNOWN);
         }
         let elapsed = now - state.place.since;
-        let left = overdue(here(one), elapsed) + here(work - one);
+        let (left, work) = (overdue(here(one), elapsed) + here(rest), one + rest);
         Some(Late {
             left,
             shard,

@@ -501,7 +501,7 @@ impl Run {
                     high: estimate.high,
                     order: estimate.order,
                     known: estimate.known,
-                    scout: estimate.scout,
+                    early: estimate.early,
                 };
             }
             Part::Named(cases) => self.setup_of(*unit) + self.expected_of(*unit, cases),
@@ -515,7 +515,7 @@ impl Run {
             order: Micros(expected.0 * premium),
             // What took a process down tells nothing of how fast a slot is.
             known: !matches!(part, Part::Alone(_)),
-            scout: false,
+            early: 0,
         }
     }
 

@@ -35,7 +35,7 @@ pub use suspects::Order;
 use crate::Micros;
 use due::Due;
 use planted::{Fault, is_planted};
-use queues::{Entry, Queue, Queues};
+use queues::{Entry, Queue, Queues, class};
 use slots::{Slot, Slots, scaled};
 use std::collections::{BTreeMap, BTreeSet};
 use target::Target;
@@ -55,8 +55,8 @@ const EARLY: Micros = Micros::from_millis(200);
 const UNMEASURED: f64 = 2000.0;
 /// What takes this long, in microseconds, is long beside that.
 const TELLING: Micros = Micros(4 * UNMEASURED as u64);
-/// What tells how fast a slot is should take no more than this part of the time in which the largest unit does not run, by what orders
-/// that, but no less than this part of all time that is left where that is short, and no more than this.
+/// What tells how fast a slot is takes this part of the time that is left beside the largest unit, by what orders it; but of all the time
+/// that is left no less than the first of these parts and no more than the second.
 const SPARED: u64 = 50;
 const SMALLEST_PROBE: u64 = 1000;
 const USUAL_PROBE: u64 = 150;
@@ -508,7 +508,12 @@ impl Dispatcher {
             let span = self.target.span().0;
             state.gives_surely(Micros(span / 100 * LONG_PERCENT))
         });
-        let most = most.min(long.max(Micros(most.0 / SURELY)));
+        let surely = if is_planted(Fault::JustInTime) {
+            most
+        } else {
+            Micros(most.0 / SURELY)
+        };
+        let most = most.min(long.max(surely));
         let latest = most + Micros(self.target.span().0 / SURPRISE);
         let open = self.open_to(slot, kind);
         let urgent = |queue: &Queue, entry: Entry| self.queues.urgency(queue, entry);
@@ -698,25 +703,25 @@ impl Dispatcher {
         })
     }
 
-    /// Whether even the largest unit is short beside what a slot has left behind what it holds: any may wait there, since another one
-    /// makes up for it where that takes longer than thought. What takes a lock with it, or tells of others, does not wait longer than
-    /// it must.
+    /// Whether even the first unit, by what orders it, is short beside what a slot has left behind what it holds: any may wait there, since
+    /// another one makes up for it where that takes longer than thought. What takes a lock with it does not wait longer than it must, nor
+    /// does what may well fail, or anything go before that.
     fn are_slight(&mut self, slot: u32, kind: u32, now: Micros) -> bool {
         if is_planted(Fault::NeverAhead) || is_planted(Fault::AnythingAhead) {
             return is_planted(Fault::AnythingAhead);
+        }
+        if self.queues.is_suspecting() {
+            return false;
         }
         let target = self.target.get(&mut self.slots, &self.queues, now);
         let Some(most) = self.surely_within(slot, now, target) else {
             return false;
         };
+        let most = class(Micros(most.0 / SLIGHT));
         let mut open = self.open_to(slot, kind);
         let slight = |(_, queue): (u32, &Queue)| {
-            let largest = queue
-                .first()
-                .and_then(|first| self.queues.weight(first.2.0));
-            let takes = largest.filter(|weight| !weight.scout);
-            let takes = takes.map(|weight| weight.order.max(weight.high));
-            !queue.needs.is_constrained() && takes.is_some_and(|takes| takes.0 <= most.0 / SLIGHT)
+            let first = queue.first().is_none_or(|(class, ..)| class <= most);
+            first && !queue.needs.is_constrained()
         };
         open.all(slight)
     }

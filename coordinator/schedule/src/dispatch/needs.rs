@@ -13,8 +13,8 @@ pub struct Weight {
     pub order: Micros,
     /// Whether it has run before: what has not tells little of a slot's speed.
     pub known: bool,
-    /// Nothing is known of its neighbours either, which are waiting to be ordered by what it tells.
-    pub scout: bool,
+    /// By how much it starts before what is as large, in classes of eight to an octave.
+    pub early: u16,
 }
 
 /// The most and the least that a logarithm of a duration is taken to vary, in standard deviations.
@@ -31,7 +31,7 @@ impl Weight {
             high: time,
             order: time,
             known: true,
-            scout: false,
+            early: 0,
         }
     }
 

@@ -32,8 +32,10 @@ pub enum Fault {
     NeverAhead,
     /// A busy slot gets its next unit at once, whatever waits.
     AnythingAhead,
-    /// What tells of its neighbours does not come before them.
-    NoScouts,
+    /// What is to start before others that are as large does not.
+    NoneEarly,
+    /// What is long is given wherever it may just end in time.
+    JustInTime,
     /// Nothing that may well fail comes early.
     NoSuspects,
     /// What may well fail comes early whatever that costs.

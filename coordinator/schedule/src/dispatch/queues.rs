@@ -12,11 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A unit that waits: class, high quantile; the number breaks ties.
 pub(super) type Entry = (u16, Micros, Reverse<u32>);
 
-/// Who tells of its neighbours goes before what should take four times as long.
-const SCOUTS: u16 = 16;
-
 /// A class is an eighth of an octave.
-fn class(order: Micros) -> u16 {
+pub(super) fn class(order: Micros) -> u16 {
     let order = order.0.max(1);
     let octave = order.ilog2();
     let eighth = if octave >= 3 {
@@ -44,9 +41,12 @@ pub(super) fn entry(unit: u32, weight: &Weight) -> Entry {
         let far = farther(weight.order, weight.order, weight.high);
         farther(far, weight.order, weight.high)
     };
-    let scouts = weight.scout && !is_planted(Fault::NoScouts);
-    let ahead = if scouts { SCOUTS } else { 0 };
-    (class(order) + ahead, weight.high, Reverse(unit))
+    let early = if is_planted(Fault::NoneEarly) {
+        0
+    } else {
+        weight.early
+    };
+    (class(order) + early, weight.high, Reverse(unit))
 }
 
 /// What is known of each unit that was put up.
@@ -350,7 +350,7 @@ mod tests {
             high: Micros(high),
             order: Micros(1),
             known,
-            scout: false,
+            early: 0,
         };
         let weights = [
             weight(10, 11, true),

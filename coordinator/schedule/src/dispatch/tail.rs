@@ -25,12 +25,10 @@ impl Dispatcher {
             return None;
         }
         let target = self.target.get(&mut self.slots, &self.queues, now);
-        let late = self
-            .slots
-            .overdue
-            .iter()
-            .filter(|&&slot| self.slots.free(slot, now) > target);
-        let late = late.filter_map(|&slot| self.waits_behind(slot, now));
+        // Most slots may be overdue by a little; few should end later than the target.
+        let late = self.slots.busy.range((target, u32::MAX)..);
+        let late = late.filter(|(_, slot)| self.slots.overdue.contains(slot));
+        let late = late.filter_map(|&(_, slot)| self.waits_behind(slot, now));
         late.max().map(|(_, slot, unit)| (slot, unit))
     }
 

@@ -3,7 +3,7 @@
 use super::history::Experience;
 use super::prior::{Before, Place, prior};
 use super::tree::{Belief, Tree};
-use super::{EARLY, Estimate, Guess, HIGH, exp, log};
+use super::{DEADLINE, Estimate, Guess, HIGH, exp, log};
 use crate::Micros;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,9 @@ const PASSED_OVER: usize = 1024;
 const SEVERAL: usize = 4;
 /// As how many observations it counts how much units without history are assumed to differ, and their set-up.
 const ASSUMED: f64 = 8.0;
+/// Who tells of its neighbours goes before what should take four times as long.
+const SCOUTS: u16 = 2 * EIGHTHS as u16;
+const EIGHTHS: f64 = 8.0;
 /// One unit in so many is farther out than so many deviations where that is normal. So many units are looked at for how far that is, and
 /// no more than so many times as far is taken for real.
 const REMOTE: usize = 400;
@@ -161,12 +164,12 @@ impl Learner {
         let mut groups: BTreeMap<u32, (Option<usize>, u32)> = BTreeMap::new();
         for place in 0..self.units.len() as u32 {
             let unit = self.units[place as usize];
-            if unit.number.is_none() {
+            let is_new = !unit.known && !self.before.contains_key(&place);
+            if is_new && unit.number.is_none() {
                 continue;
             }
             let group = self.tree.group_of(place);
             let (count, _) = groups.entry(group).or_insert((Some(0), place));
-            let is_new = !unit.known && !self.before.contains_key(&place);
             *count = count.filter(|_| is_new).map(|count| count + 1);
         }
         let several = |count: &Option<usize>| count.is_some_and(|count| count >= SEVERAL);
@@ -186,17 +189,24 @@ impl Learner {
         };
         let setup = exp(f64::from(setup) + shift);
         let guess = self.guess_at(place);
-        let estimate = guess.with_setup(setup);
-        let far = guess.quantile(EARLY - 1.0 + self.reach) + setup;
         Estimate {
-            order: if known {
-                estimate.order
-            } else {
-                far.max(estimate.order)
-            },
-            scout: self.units[place as usize].scout,
-            ..estimate
+            early: self.early(place, guess),
+            ..guess.with_setup(setup)
         }
+    }
+
+    /// See [`Estimate::early`].
+    fn early(&self, place: u32, guess: Guess) -> u16 {
+        if guess.known {
+            return 0;
+        }
+        let farther =
+            guess.sigma * DEADLINE * (self.reach - 1.0) * EIGHTHS / std::f64::consts::LN_2;
+        let scouts = self.units[place as usize].scout && {
+            let group = self.tree.group_of(place);
+            self.marks[group as usize].heard == 0
+        };
+        farther.round() as u16 + if scouts { SCOUTS } else { 0 }
     }
 
     /// The same as a distribution, set-up aside.

@@ -37,8 +37,9 @@ pub struct Estimate {
     pub order: Micros,
     /// Whether it has run before.
     pub known: bool,
-    /// Nothing is known of its neighbours either, and it is the one of them that tells first.
-    pub scout: bool,
+    /// By how much it should start before what is as large, in eighths of an octave: where it is one of those that are new and may be farther
+    /// out than `order` tells, or the one of its neighbours, of which nothing is known either, that tells of the others.
+    pub early: u16,
 }
 
 /// The logarithm of a duration, and its standard deviation.
@@ -79,7 +80,7 @@ impl Guess {
             deadline: at(DEADLINE),
             order: if self.known { work + setup } else { at(EARLY) },
             known: self.known,
-            scout: false,
+            early: 0,
         }
     }
 }

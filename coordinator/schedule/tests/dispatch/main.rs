@@ -259,19 +259,68 @@ fn what_is_large_waits_behind_nothing() -> bool {
     dispatcher.next(0, BUSY).is_none() && dispatcher.next(1, BUSY) == Some(7)
 }
 
+/// What takes two thirds of the run on the slow slot might just end there in time, and does so with time to spare on the fast one, which has
+/// something to do for a moment yet.
+fn what_is_long_is_kept_for_who_ends_it_well_in_time() -> bool {
+    const SLOW: u32 = 0;
+    const FAST: u32 = 1;
+    const LONG: u32 = 50;
+    let mut dispatcher = Dispatcher::new();
+    let known = |expected: u64| Weight::exact(Micros(expected));
+    let mut now = Micros::ZERO;
+    for slot in [SLOW, FAST] {
+        dispatcher.expect(slot, 0);
+        dispatcher.open(slot);
+    }
+    for round in 0..30 {
+        for (slot, took) in [(SLOW, 2_000_000), (FAST, 1_000_000)] {
+            let unit = 1000 + 2 * round + slot;
+            dispatcher.holds(slot, unit, known(1_000_000), &Needs::default());
+            dispatcher.begun(slot, unit, now);
+            dispatcher.finished(slot, unit, now + Micros(took));
+        }
+        now += Micros(2_000_000);
+    }
+    for unit in 0..50 {
+        dispatcher.add(unit, known(1_000_000), &Needs::default());
+    }
+    let long = Weight {
+        high: Micros(14_000_000),
+        ..known(11_000_000)
+    };
+    dispatcher.add(LONG, long, &Needs::default());
+    dispatcher.holds(FAST, 2000, known(1_000_000), &Needs::default());
+    dispatcher.begun(FAST, 2000, now);
+    let slow = dispatcher.next(SLOW, now);
+    dispatcher.finished(FAST, 2000, now + Micros(1_000_000));
+    slow.is_some()
+        && slow != Some(LONG)
+        && dispatcher.next(FAST, now + Micros(1_000_000)) == Some(LONG)
+}
+
+/// One slot has just begun with something; what may well fail goes to the other one, and nothing is put behind the first before it.
+fn what_may_well_fail_waits_behind_nothing() -> bool {
+    let mut dispatcher = one_is_busy(&[Weight::exact(Micros(1_000_000)); 40]);
+    dispatcher.set_order(Order::FirstRed);
+    dispatcher.suspect(5, 1);
+    dispatcher.next(0, BUSY).is_none()
+        && dispatcher.next(1, BUSY) == Some(5)
+        && dispatcher.next(0, BUSY).is_some()
+}
+
 /// What others are ordered by goes before them, but not before what should take far longer.
 fn who_tells_of_others_goes_first() -> bool {
-    let guess = |seconds: u64, scout| Weight {
+    let guess = |seconds: u64, early| Weight {
         expected: Micros(seconds * 1_000_000),
         high: Micros(seconds * 2_000_000),
         order: Micros(seconds * 3_000_000),
         known: false,
-        scout,
+        early,
     };
     let first = |longest: u64| {
-        let mut waiting = [guess(1, false); 40];
-        waiting[3] = guess(longest, false);
-        waiting[9] = guess(1, true);
+        let mut waiting = [guess(1, 0); 40];
+        waiting[3] = guess(longest, 0);
+        waiting[9] = guess(1, 16);
         one_is_busy(&waiting).next(1, BUSY)
     };
     first(2) == Some(9) && first(6) == Some(3)
@@ -281,6 +330,12 @@ fn who_tells_of_others_goes_first() -> bool {
 fn what_is_put_behind_another_is_short_beside_the_run() {
     assert!(what_is_short_waits_behind_another());
     assert!(what_is_large_waits_behind_nothing());
+    assert!(what_may_well_fail_waits_behind_nothing());
+}
+
+#[test]
+fn a_long_unit_is_kept_for_the_slot_that_ends_it_well_in_time() {
+    assert!(what_is_long_is_kept_for_who_ends_it_well_in_time());
 }
 
 #[test]
@@ -368,7 +423,7 @@ fn holds(script: &Script) -> bool {
     })
 }
 
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 21] = [
     Fault::KeptWaiting,
     Fault::NotAgain,
     Fault::LockBlind,
@@ -383,7 +438,8 @@ const FAULTS: [Fault; 20] = [
     Fault::TinyProbes,
     Fault::NeverAhead,
     Fault::AnythingAhead,
-    Fault::NoScouts,
+    Fault::NoneEarly,
+    Fault::JustInTime,
     Fault::NoSuspects,
     Fault::SuspectsAnyway,
     Fault::Steady,
@@ -410,6 +466,8 @@ fn every_planted_fault_is_seen() {
             || !catch_unwind(who_has_nothing_is_asked).unwrap_or(false)
             || !catch_unwind(what_is_short_waits_behind_another).unwrap_or(false)
             || !catch_unwind(what_is_large_waits_behind_nothing).unwrap_or(false)
+            || !catch_unwind(what_is_long_is_kept_for_who_ends_it_well_in_time).unwrap_or(false)
+            || !catch_unwind(what_may_well_fail_waits_behind_nothing).unwrap_or(false)
             || !catch_unwind(who_tells_of_others_goes_first).unwrap_or(false)
             || !catch_unwind(early_where_there_is_time).unwrap_or(false)
             || !catch_unwind(never_before_what_decides).unwrap_or(false)

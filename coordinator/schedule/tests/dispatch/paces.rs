@@ -19,7 +19,7 @@ fn machines(busy: u32) -> Dispatcher {
         high: Micros(150 * SECOND),
         order: Micros(100 * SECOND),
         known: true,
-        scout: false,
+        early: 0,
     };
     for slot in 0..busy {
         dispatcher.holds(slot, slot, weight, &Needs::default());

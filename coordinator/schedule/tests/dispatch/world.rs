@@ -114,7 +114,11 @@ pub fn weight(unit: &Unit, factor: u64) -> Weight {
         high: Micros(expected.0 * if unit.known { 3 } else { 8 } / 2),
         order: Micros(expected.0 * if unit.known { 1 } else { 8 }),
         known: unit.known,
-        scout: !unit.known && unit.expected.is_multiple_of(3),
+        early: if unit.known {
+            0
+        } else {
+            (unit.expected % 32) as u16
+        },
     }
 }
 
