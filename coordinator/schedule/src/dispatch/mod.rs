@@ -2,18 +2,19 @@
 //!
 //! The dispatcher keeps a target: when the run should end (`target`). An asking slot takes the largest unit that should end on it by
 //! then, or that no other slot would end earlier. Units are handed out ahead of need, so that a slot finds its next one waiting when
-//! it ends one; near the end only just before, since what is handed out can no longer move.
+//! it ends one; near the end only just before, since what is handed out can no longer move (`ahead`).
 //!
 //! What may well fail comes before that where the run ends no later by it (`suspects`).
 //!
 //! A unit may need a certain kind of process, which a slot that has another one has to start first; locks, which one slot
 //! holds at a time; or that nothing else runs. Units that need the same wait in one queue (`queues`). How fast slots are is learned
-//! from what ends on them (`speeds`), and where a machine changes in the middle from the parts of what its slots have at work (`paces`);
-//! what units should take is the caller's to learn and to say.
+//! from what ends on them (`speeds`), at first by small units before they get what is large (`probes`), and where a machine changes in the
+//! middle from the parts of what its slots have at work (`paces`); what units should take is the caller's to learn and to say.
 //!
 //! No call looks at all units or all slots, but for a placement that many changes share, and for the next time to wake up where others
 //! have come and were not taken.
 
+mod ahead;
 mod bundles;
 mod due;
 mod kinds;
@@ -21,6 +22,7 @@ mod law;
 mod needs;
 mod paces;
 pub mod planted;
+mod probes;
 mod queues;
 mod slots;
 mod speeds;
@@ -35,46 +37,23 @@ pub use suspects::Order;
 use crate::Micros;
 use due::Due;
 use planted::{Fault, is_planted};
-use queues::{Entry, Queue, Queues, class};
+use queues::{Entry, Queue, Queues};
 use slots::{Slot, Slots, scaled};
 use std::collections::{BTreeMap, BTreeSet};
 use target::Target;
 
-/// Where units are short, this much time is kept in a slot's reserve.
-const RESERVE: Micros = Micros::from_millis(50);
 /// A unit is taken back from a slot only if it would wait there for this long.
 const WORTH_TAKING: Micros = Micros::from_millis(20);
 /// With more slots than this a placement is made only where it can tell anything.
 const THOUSANDS: usize = 500;
 /// Near the end, a busy slot gets its next unit this long before it should need it.
 const AHEAD: Micros = Micros::from_millis(10);
-/// Earlier on, when this share of what it has at work is left: few units end as early as that. And no earlier than this.
-const EARLY_SHARE: u64 = 4;
-const EARLY: Micros = Micros::from_millis(200);
 /// What goes by around a unit besides it, in microseconds: one that is as short tells little of its slot.
 const UNMEASURED: f64 = 2000.0;
-/// What takes this long, in microseconds, is long beside that.
-const TELLING: Micros = Micros(4 * UNMEASURED as u64);
-/// What tells how fast a slot is takes this part of the time that is left beside the largest unit, by what orders it; but of all the time
-/// that is left no less than the first of these parts and no more than the second.
-const SPARED: u64 = 50;
-const SMALLEST_PROBE: u64 = 1000;
-const USUAL_PROBE: u64 = 150;
-/// All that a slot needs of it should take no more than this part; and so many units are looked at for one that has run before.
-const LARGEST_PROBE: u64 = 16;
-const PROBES: usize = 64;
-/// Small units are what fills gaps at the end. Where there are fewer for each slot than this, they tell of slots only for what would not
-/// end in time by its high quantile;
-const MANY: usize = 30;
-/// where there are fewer than this, only if the largest ends later than all work could, by a part in so many.
-const FEW: usize = 4;
-const SLACK: u64 = 20;
 /// What takes longer than this part of the run, in percent, has to end within this part of the time in which others have to: where it
 /// takes longer than thought, nothing makes up for that.
 const LONG_PERCENT: u64 = 40;
 const SURELY: u64 = 2;
-/// A busy slot gets its next unit before it is time for that where the largest of all takes no more than this part of what it has left.
-const SLIGHT: u64 = 2;
 /// What is far from sure may end later than the target by this part of the run, where it takes as long as its order says.
 const SURPRISE: u64 = 20;
 
@@ -601,67 +580,6 @@ impl Dispatcher {
         open.max()
     }
 
-    /// A small known unit for a slot that has nothing and of whose speed too little is known, where the largest unit may not end here
-    /// in time.
-    fn probe(&mut self, slot: u32, kind: u32, now: Micros) -> Option<u32> {
-        let (count, waiting) = (self.slots.count, self.queues.count);
-        if count < 2 || !self.slots.get(slot)?.speed.unknown {
-            return None;
-        }
-        let knows = |(_, queue): (u32, &Queue)| queue.guessed < queue.expected;
-        if !self.queues.of_kind(kind).any(knows) {
-            return None;
-        }
-        if waiting >= FEW * count {
-            self.place_kind(kind, now);
-        }
-        let left = self.target.get(&mut self.slots, &self.queues, now) - now;
-        if waiting < FEW * count {
-            let level = self.slots.level_but(now, self.queues.expected) - now;
-            if left <= level + Micros(level.0 / SLACK) {
-                return None;
-            }
-        }
-        let (fits, first) = self.fitting(slot, kind, now);
-        if fits == first {
-            return None;
-        }
-        let (_, largest) = first?;
-        if waiting < MANY * count && largest.1 <= self.slots.get(slot)?.gives_surely(left) {
-            return None;
-        }
-        self.telling(slot, kind, left, largest)
-            .map(|entry| entry.2.0)
-    }
-
-    /// The unit that tells most of a slot's speed for what it takes, where so much time is left: one that is long beside what goes by
-    /// around it, or else as long as there is. Nothing where the slot would have to run so many of them that it is felt.
-    fn telling(&self, slot: u32, kind: u32, left: Micros, largest: Entry) -> Option<Entry> {
-        let (_, queue) = self
-            .open_to(slot, kind)
-            .find(|(_, queue)| !queue.needs.is_constrained())?;
-        if is_planted(Fault::TinyProbes) {
-            return queue.waiting.first().copied();
-        }
-        let most = (left.0 / LARGEST_PROBE) as f64;
-        let pays = |entry: &&Entry| {
-            let weight = self.queues.weight(entry.2.0);
-            weight.is_some_and(|weight| {
-                let took = weight.expected.0 as f64;
-                let needed = speeds::needed(measured(weight.law().1, took));
-                weight.known && needed * (took + UNMEASURED) <= most
-            })
-        };
-        let spared = left - self.queues.weight(largest.2.0)?.order;
-        let (least, usual) = (left.0 / SMALLEST_PROBE, left.0 / USUAL_PROBE);
-        let small = Micros((spared.0 / SPARED).clamp(least, usual));
-        let usual = queue.below(small).take(PROBES).find(pays);
-        let usual = usual.filter(|entry| entry.1 >= TELLING);
-        let longer = || queue.from(TELLING).take(PROBES).find(pays);
-        let shorter = || queue.below(TELLING).take(PROBES).find(pays);
-        usual.or_else(longer).or_else(shorter).copied()
-    }
-
     /// A slot is given a unit.
     fn take(&mut self, slot: u32, unit: u32, now: Micros) {
         if !is_planted(Fault::KeptWaiting) {
@@ -674,75 +592,6 @@ impl Dispatcher {
         });
         self.target.change();
         self.note_due(slot, now);
-    }
-
-    fn wants_reserve(&self, slot: u32, now: Micros) -> bool {
-        let Some(state) = self.slots.get(slot) else {
-            return false;
-        };
-        let ahead = self.slots.free(slot, now) - now;
-        // What was behind what it runs now and came back would only come back again.
-        if self.slots.count > 1 && state.gave && state.running.is_some() {
-            return false;
-        }
-        if state.queued.is_empty() {
-            return !self.is_nearly_over() || ahead <= self.lookahead(state);
-        }
-        let each = 2 * self.slots.count.max(1) as u64;
-        let fair = Micros(self.queues.expected.0 / each);
-        !self.is_nearly_over() && ahead < RESERVE.min(fair)
-    }
-
-    /// Whether a busy slot needs its next unit soon, whatever that is. Of one of which nothing is known, what it runs now tells how fast
-    /// it is.
-    fn is_soon_over(&self, slot: u32, now: Micros) -> bool {
-        let known = |state: &&Slot| self.slots.count == 1 || !state.speed.unknown;
-        self.slots.get(slot).filter(known).is_some_and(|state| {
-            let ahead = self.slots.free(slot, now) - now;
-            !state.queued.is_empty() || ahead <= self.lookahead(state)
-        })
-    }
-
-    /// Whether even the first unit, by what orders it, is short beside what a slot has left behind what it holds: any may wait there, since
-    /// another one makes up for it where that takes longer than thought. What takes a lock with it does not wait longer than it must, nor
-    /// does what may well fail, or anything go before that.
-    fn are_slight(&mut self, slot: u32, kind: u32, now: Micros) -> bool {
-        if is_planted(Fault::NeverAhead) || is_planted(Fault::AnythingAhead) {
-            return is_planted(Fault::AnythingAhead);
-        }
-        if self.queues.is_suspecting() {
-            return false;
-        }
-        let target = self.target.get(&mut self.slots, &self.queues, now);
-        let Some(most) = self.surely_within(slot, now, target) else {
-            return false;
-        };
-        let most = class(Micros(most.0 / SLIGHT));
-        let mut open = self.open_to(slot, kind);
-        let slight = |(_, queue): (u32, &Queue)| {
-            let first = queue.first().is_none_or(|(class, ..)| class <= most);
-            first && !queue.needs.is_constrained()
-        };
-        open.all(slight)
-    }
-
-    fn is_nearly_over(&self) -> bool {
-        self.queues.count <= 2 * self.slots.count.max(1)
-    }
-
-    /// How long before it should need it a slot that is busy with its last unit gets its next one. What is given early cannot
-    /// go elsewhere when the one at work takes longer than thought; what is given late is waited for when it takes less.
-    fn lookahead(&self, slot: &Slot) -> Micros {
-        if self.is_nearly_over() {
-            return AHEAD;
-        }
-        match slot.running.and_then(|(unit, _)| self.queues.weight(unit)) {
-            Some(weight) => {
-                let share = Micros(slot.takes(weight.expected).0 / EARLY_SHARE);
-                RESERVE.max(EARLY.min(share))
-            }
-            None => EARLY,
-        }
     }
 
     /// When `next` may answer differently for a slot although nothing happened; nothing where only facts matter.
