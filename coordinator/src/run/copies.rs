@@ -11,7 +11,7 @@
 
 use super::planted::{Fault, is_planted};
 use super::state::Kills;
-use super::{Command, Level, Micros, Part, Phase, Run, Work};
+use super::{Command, Level, Micros, Part, Phase, Run, Work, hangs};
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 use l::lease_ended::Reason;
@@ -26,14 +26,19 @@ const SOONER: Micros = Micros::from_millis(50);
 /// What is not known by itself may take so long at least.
 const UNKNOWN: Micros = Micros::from_millis(1_000);
 
-/// Slot time of leases that have ended, and when it is looked next.
+/// Slot time of leases that have ended, and what is looked for.
 #[derive(Debug, Default)]
 pub(super) struct Copying {
     /// Of those that were the only ones of their cases.
     work: Micros,
     /// Of copies, while they were that.
     spent: Micros,
-    next: Micros,
+    /// When it was looked last.
+    pub(super) looked: Option<Micros>,
+    /// A slot that gets nothing else when it is free, while others wait: it is the first to be, and something else hangs.
+    pub(super) kept: Option<u32>,
+    /// Copies that were given while others waited and ended later than what they were copies of.
+    pub(super) vain: u32,
 }
 
 impl Copying {
@@ -52,73 +57,100 @@ impl Copying {
 }
 
 /// What a slot has at work and may take long.
-struct Late {
-    /// When its slot should have ended it, from now.
-    left: Micros,
-    shard: u32,
-    lease: u64,
-    unit: u32,
-    /// Cases without a verdict, and what they take on a slot of usual speed.
+pub(super) struct Late {
+    pub(super) shard: u32,
+    pub(super) lease: u64,
+    pub(super) unit: u32,
+    /// What its first case has taken, and should.
+    pub(super) took: Micros,
+    pub(super) expected: Micros,
+    /// Cases without a verdict.
     numbers: Vec<u32>,
+    /// When its slot should have ended them, from now, and what they take on a slot of usual speed.
+    left: Micros,
     work: Micros,
 }
 
 impl Run {
     /// When it is looked next for what takes too long, or for a copy that does.
     pub(super) fn looks_for_copies_at(&self, now: Micros) -> Option<Micros> {
-        let looks = self.has_copies() || self.could_copy();
-        looks.then(|| self.copying.next.max(now + Micros(1)))
+        let kept = self.copying.kept.is_some() && self.phase == Phase::Running;
+        let early = kept || self.could_copy_early();
+        let looks = early || self.has_copies() || self.could_copy();
+        looks.then(|| self.next_look().max(now + Micros(1)))
+    }
+
+    pub(super) fn next_look(&self) -> Micros {
+        let every = match (self.dispatcher.is_waiting(), self.has_copies()) {
+            (true, false) => hangs::EARLY + self.looking(),
+            (true, true) => EVERY + self.looking(),
+            (false, _) => EVERY,
+        };
+        let looked = self.copying.looked;
+        looked.map_or(Micros::ZERO, |looked| looked + every)
     }
 
     pub(super) fn has_copies(&self) -> bool {
         self.record.pairs().next().is_some()
     }
 
-    fn could_copy(&self) -> bool {
-        let near_the_end = self.phase == Phase::Running
+    pub(super) fn may_copy(&self) -> bool {
+        self.rules.any_copies()
+            && self.phase == Phase::Running
             && !self.over
             && self.record.stopped.is_none()
             && self.settings.script.is_none()
-            && !self.dispatcher.is_waiting()
-            && self.is_listed();
+            && self.is_listed()
+    }
+
+    fn could_copy(&self) -> bool {
         let shards = || 0..self.shards.len() as u32;
-        self.rules.any_copies()
-            && near_the_end
+        !self.dispatcher.is_waiting()
+            && self.may_copy()
             && shards().any(|shard| !self.shards[shard as usize].leases.is_empty())
             && shards().any(|shard| self.could_copy_on(shard))
     }
 
-    /// Whether a slot has nothing to do. One whose process has let go of what its tests share gets a new one.
-    fn could_copy_on(&self, shard: u32) -> bool {
+    /// Whether a slot has nothing to do, or cannot end its last case before it knows what comes next. One whose process has let go of
+    /// what its tests share gets a new one.
+    pub(super) fn could_copy_on(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        let serves = state.ready && !state.gone && !state.leaving && state.leases.is_empty();
-        serves && self.is_reachable(shard) && !self.lists(shard) && self.dispatcher.is_free(shard)
+        let waits = state.waiting && state.leases.len() == 1;
+        let free = waits || state.leases.is_empty();
+        free && self.dispatcher.is_free(shard) && self.may_be_kept(shard)
+    }
+
+    pub(super) fn may_be_kept(&self, shard: u32) -> bool {
+        let state = &self.shards[shard as usize];
+        let serves = state.ready && !state.gone && !state.leaving;
+        serves && self.is_reachable(shard) && !self.lists(shard)
     }
 
     /// Starts copies where they are worth it, and ends those that have used up what may be spent on them.
     pub(super) fn copy_what_is_late(&mut self, now: Micros) {
-        if now < self.copying.next {
+        if now < self.next_look() {
             return;
         }
-        if self.has_copies() {
-            self.end_overruns(now);
+        self.end_overruns(now);
+        if self.has_copies() || self.could_copy() {
+            self.copying.looked = Some(now);
         }
         if !self.could_copy() {
             return;
         }
-        self.copying.next = now + EVERY;
-        let shards = 0..self.shards.len() as u32;
-        let mut late: Vec<Late> = shards.filter_map(|shard| self.late(now, shard)).collect();
-        late.sort_by_key(|late| (std::cmp::Reverse(late.left), late.shard));
-        for late in late {
-            // Parts of a unit may be late in several places.
-            if self.units[late.unit as usize].copied {
-                continue;
-            }
+        for late in self.late_ones(now) {
             if let Some(taker) = self.taker(now, &late) {
                 self.copy(now, taker, late);
             }
         }
+    }
+
+    /// What slots have at work, that which ends last first.
+    pub(super) fn late_ones(&self, now: Micros) -> Vec<Late> {
+        let shards = 0..self.shards.len() as u32;
+        let mut late: Vec<Late> = shards.filter_map(|shard| self.late(now, shard)).collect();
+        late.sort_by_key(|late| (std::cmp::Reverse(late.left), late.shard));
+        late
     }
 
     /// What a slot has at work, if that may be run twice.
@@ -137,9 +169,11 @@ impl Run {
         let bound = needs.is_constrained() && !is_planted(Fault::CopiedLocked);
         let whole = suite.undivided || suite.bundles || suite.finish;
         let allowed = self.rules.copies(self.record.units[unit as usize].suite);
-        let twice = copy_of.is_some() || self.units[unit as usize].copied;
-        let busy = state.waiting || state.revoking.is_some() || matches!(part, Part::Alone(_));
-        if !allowed || bound || whole || twice || busy || suite.over {
+        let busy = copy_of.is_some()
+            || state.waiting
+            || state.revoking.is_some()
+            || matches!(part, Part::Alone(_));
+        if !allowed || bound || whole || busy || suite.over {
             return None;
         }
         state.place.declared?;
@@ -152,7 +186,8 @@ impl Run {
         let suspect = |number: &u32| {
             let key = (unit, *number);
             let grouped = cases[*number as usize].group().is_some();
-            grouped || self.kills.contains_key(&key) || self.copy_kills.contains_key(&key)
+            let twice = self.units[unit as usize].copied.contains(number);
+            grouped || twice || self.kills.contains_key(&key) || self.copy_kills.contains_key(&key)
         };
         let &first = numbers.first()?;
         if numbers.iter().any(suspect) {
@@ -168,14 +203,21 @@ impl Run {
             one = (one + one).max(UNKNOWN);
         }
         let elapsed = now - state.place.since;
-        let (left, work) = (overdue(here(one), elapsed) + here(rest), one + rest);
+        // The first case of a unit sets up what they share.
+        let shared = if state.place.first.is_none() {
+            here(self.setup_of(unit))
+        } else {
+            Micros::ZERO
+        };
         Some(Late {
-            left,
             shard,
             lease,
             unit,
+            took: elapsed,
+            expected: here(one) + shared,
             numbers,
-            work,
+            left: overdue(here(one), elapsed) + here(rest),
+            work: one + rest,
         })
     }
 
@@ -184,52 +226,63 @@ impl Run {
         generation > 1 && generation >> 16 != self.record.term & 0x7fff
     }
 
-    /// The slot on which a copy should end clearly sooner, if there is one and it may be spent: rather on another machine.
-    fn taker(&self, now: Micros, late: &Late) -> Option<u32> {
-        let kind = self.units[late.unit as usize].needs.kind;
-        let suite = self.record.units[late.unit as usize].suite;
+    /// The slot on which a copy should end clearly sooner, if there is one that has nothing to do: rather on another machine.
+    pub(super) fn taker(&self, now: Micros, late: &Late) -> Option<u32> {
         let of = self.record.shards[late.shard as usize].agent;
-        let shards = (0..self.shards.len() as u32).filter(|&shard| {
-            let able = !self.shards[shard as usize].unable.contains(&suite);
-            able && self.could_copy_on(shard)
-        });
-        let load = self.setup_of(late.unit) + late.work;
-        let takers = shards.map(|shard| {
-            let state = &self.shards[shard as usize];
-            let fresh = state.told_idle || state.empty || !self.dispatcher.is_of(shard, kind);
-            let start = if fresh {
-                self.dispatcher.start_of(kind)
-            } else {
-                Micros::ZERO
-            };
-            let cost = start + scaled(load, self.dispatcher.speed(shard));
+        let room = self.room(now);
+        let shards = (0..self.shards.len() as u32).filter(|&shard| self.could_copy_on(shard));
+        let shards = shards.filter(|&shard| self.is_worth(late, shard, Micros::ZERO, room));
+        let order = |&shard: &u32| {
             let same = self.record.shards[shard as usize].agent == of;
-            (same, cost, shard)
-        });
-        let room = self.budget(now) - self.promised(now);
-        let worth = |&(_, cost, _): &(bool, Micros, u32)| {
-            let sooner = SOONER.max(Micros(cost.0 / 2));
-            let affordable = cost <= room || is_planted(Fault::CopiedBeyondBudget);
-            cost + sooner < late.left && affordable
+            (same, self.cost(late, shard), shard)
         };
-        takers.filter(worth).min().map(|(_, _, shard)| shard)
+        shards.min_by_key(order)
     }
 
-    fn copy(&mut self, now: Micros, shard: u32, late: Late) {
+    /// What a copy should take on a slot.
+    fn cost(&self, late: &Late, shard: u32) -> Micros {
+        let kind = self.units[late.unit as usize].needs.kind;
+        let state = &self.shards[shard as usize];
+        let fresh = state.told_idle || state.empty || !self.dispatcher.is_of(shard, kind);
+        let start = if fresh {
+            self.dispatcher.start_of(kind)
+        } else {
+            Micros::ZERO
+        };
+        let load = self.setup_of(late.unit) + late.work;
+        start + scaled(load, self.dispatcher.speed(shard))
+    }
+
+    /// Whether a copy should end clearly sooner there, where the slot is free in so long, and takes no more than `room`.
+    pub(super) fn is_worth(&self, late: &Late, shard: u32, wait: Micros, room: Micros) -> bool {
+        let suite = self.record.units[late.unit as usize].suite;
+        let cost = self.cost(late, shard);
+        let sooner = SOONER.max(Micros(cost.0 / 2));
+        !self.shards[shard as usize].unable.contains(&suite)
+            && wait + cost + sooner < late.left
+            && (cost <= room || is_planted(Fault::CopiedBeyondBudget))
+    }
+
+    /// What may still be spent on another copy.
+    pub(super) fn room(&self, now: Micros) -> Micros {
+        self.budget(now) - self.promised(now)
+    }
+
+    pub(super) fn copy(&mut self, now: Micros, shard: u32, late: Late) {
         let Late {
             lease,
             unit,
             numbers,
             ..
         } = late;
+        self.units[unit as usize].copied.extend(&numbers);
         let work = self.new_work(unit, Part::Named(numbers));
         self.works[work as usize].copy_of = Some(lease);
-        self.units[unit as usize].copied = true;
         self.open_more(unit);
         let weight = self.weight(work);
         let needs = self.units[unit as usize].needs.clone();
         self.dispatcher.turn(shard, needs.kind);
-        self.dispatcher.holds(shard, work, weight, &needs);
+        self.dispatcher.holds(shard, work, weight, &needs, now);
         let name = self.record.units[unit as usize].name.to_string();
         let text = format!(
             "{name} takes longer than it should on slot {}: slot {} runs what is left of it, too, and whoever ends first counts",
@@ -242,10 +295,25 @@ impl Run {
 
     /// What may be spent on copies by now, of slots' time.
     fn budget(&self, now: Micros) -> Micros {
-        let running = self.at_work_now().filter(|lease| !lease.is_copy());
-        let running = running.filter_map(|lease| {
-            let copied = lease.copied.as_ref().and_then(|copy| copy.stands);
-            Some(now - copied.or(lease.begun.map(|begun| begun.at))?)
+        // A slot that waits for what comes next does nothing.
+        let until = self.shards.iter().map(|shard| {
+            if shard.waiting {
+                shard.waits_since
+            } else {
+                now
+            }
+        });
+        let running = self.shards.iter().zip(until).flat_map(|(shard, until)| {
+            let leases = shard
+                .leases
+                .iter()
+                .filter_map(|&(lease, _)| self.record.lease(lease));
+            leases
+                .filter(|lease| !lease.is_copy())
+                .filter_map(move |lease| {
+                    let copied = lease.copied.as_ref().and_then(|copy| copy.stands);
+                    Some(until - copied.or(lease.begun.map(|begun| begun.at))?)
+                })
         });
         let work = self.copying.work + running.sum();
         Micros(work.0 * BUDGET_PERCENT / 100)
@@ -274,8 +342,7 @@ impl Run {
     }
 
     /// Ends copies, the last given first, while more is spent on them than may be.
-    fn end_overruns(&mut self, now: Micros) {
-        self.copying.next = now + EVERY;
+    pub(super) fn end_overruns(&mut self, now: Micros) {
         while let Some((_, copy)) = self.record.pairs().max_by_key(|(_, copy)| *copy) {
             if self.spent_on_copies(now) <= self.budget(now)
                 || is_planted(Fault::CopiedBeyondBudget)
@@ -327,6 +394,7 @@ impl Run {
     pub(super) fn settle_pair(&mut self, at: Micros, lease: u64) {
         if let Some(copy) = self.record.copy_of(lease) {
             if self.undecided_of_copy(copy).is_empty() {
+                self.copying.vain += u32::from(self.dispatcher.is_waiting());
                 self.cancel(at, copy);
             }
             return;
@@ -508,7 +576,9 @@ impl Run {
         let leases = std::mem::take(&mut self.record.leases);
         for lease in &leases {
             self.copying.ended(lease);
-            self.units[lease.unit as usize].copied |= lease.copied.is_some();
+            if lease.copied.is_some() {
+                self.units[lease.unit as usize].copied.extend(&lease.named);
+            }
         }
         self.record.leases = leases;
     }

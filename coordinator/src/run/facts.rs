@@ -166,6 +166,7 @@ impl Run {
                 let state = &mut self.shards[shard as usize];
                 if let Some(&(_, work)) = state.leases.iter().find(|(live, _)| *live == lease) {
                     state.waiting = true;
+                    state.waits_since = at;
                     self.waiters.insert(shard);
                     self.dispatcher.finished(shard, work, at);
                 }

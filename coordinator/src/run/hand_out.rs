@@ -74,7 +74,7 @@ impl Run {
     ) {
         for &shard in shards {
             let refuses = self.shards[shard as usize].refuses_until > now;
-            if refuses || !self.takes_leases(shard) || !whom(self, shard) {
+            if refuses || self.is_kept(shard) || !self.takes_leases(shard) || !whom(self, shard) {
                 continue;
             }
             let Some(kind) = self.dispatcher.kind_for(shard) else {
@@ -267,18 +267,20 @@ impl Run {
     /// Whether something that this slot holds may still move to another.
     fn is_movable(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        let moves = |&(_, work): &(u64, u32)| {
-            let Work { unit, part, .. } = &self.works[work as usize];
-            let bound = self.units[*unit as usize].needs.is_constrained();
-            !matches!(part, Part::Alone(_)) && !bound
-        };
         // What a bundle holds is with its process.
         let holds = !state.gone && !self.bundles(shard);
         let Some(first) = state.leases.front().filter(|_| holds) else {
             return false;
         };
-        state.leases.iter().skip(1).any(moves)
-            || moves(first) && !state.waiting && self.has_unstarted(shard)
+        let mut behind = state.leases.iter().skip(1);
+        behind.any(|lease| self.moves(lease))
+            || self.moves(first) && !state.waiting && self.has_unstarted(shard)
+    }
+
+    pub(super) fn moves(&self, &(_, work): &(u64, u32)) -> bool {
+        let Work { unit, part, .. } = &self.works[work as usize];
+        let bound = self.units[*unit as usize].needs.is_constrained();
+        !matches!(part, Part::Alone(_)) && !bound
     }
 
     /// A slot that is still busy with the listing could run nothing before its end.
@@ -456,6 +458,12 @@ impl Run {
         self.shards[shard as usize].told_idle = false;
     }
 
+    /// Takes back everything of a lease from this position on that has not started: it goes up again once it is given back.
+    pub(super) fn take(&mut self, shard: u32, lease: u64, from: u32) {
+        self.shards[shard as usize].revoking = Some(lease);
+        self.revoke(shard, lease, from);
+    }
+
     /// Asks for everything of a lease from this position on that has not started.
     pub(super) fn revoke(&mut self, shard: u32, lease: u64, from: u32) {
         // Higher than what a coordinator before this one may have asked under, of which no row is left: who was asked before
@@ -498,6 +506,15 @@ impl Run {
             return;
         };
         let Work { unit, part, .. } = &self.works[work as usize];
+        // Who has loaded the unit begins sooner with another part of it than who has not.
+        let first = state
+            .leases
+            .front()
+            .map(|&(_, work)| self.works[work as usize].unit);
+        let loaded = first == Some(*unit) && !self.suite_of(*unit).bundles;
+        if loaded && self.dispatcher.rests(shard, now) <= now + self.setup_of(*unit) {
+            return;
+        }
         let kind = self.units[*unit as usize].needs.kind;
         let shards = 0..self.shards.len() as u32;
         let mut takers = shards.filter(|&shard| self.could_take_of(shard, kind));
@@ -511,7 +528,6 @@ impl Run {
         if matches!(part, Part::Alone(_)) || self.suite_of(*unit).bundles || !taken {
             return;
         }
-        self.shards[shard as usize].revoking = Some(lease);
-        self.revoke(shard, lease, 0);
+        self.take(shard, lease, 0);
     }
 }

@@ -134,8 +134,9 @@ impl Run {
         state.waiting = false;
         state.place = Place::default();
         let usual = self.dispatcher.at_reference(shard, setup);
-        let loaded = &mut self.units[self.works[work as usize].unit as usize].setup;
-        *loaded = usual.max(*loaded);
+        let unit = &mut self.units[self.works[work as usize].unit as usize];
+        unit.setup = unit.setup.max(usual);
+        unit.loaded.add(shard, usual);
         let Work {
             unit,
             part,

@@ -11,6 +11,7 @@ mod event;
 mod facts;
 mod forecast;
 mod hand_out;
+mod hangs;
 mod leases;
 mod listing;
 mod locks;
@@ -436,6 +437,7 @@ impl Run {
             Phase::Listing => self.ask_for_listing(now),
             Phase::Running => {
                 self.ask_for_listing(now);
+                self.copy_what_hangs(now);
                 self.hand_out(now);
                 self.split_the_longest(now);
                 self.copy_what_is_late(now);

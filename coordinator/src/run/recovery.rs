@@ -407,7 +407,8 @@ impl Run {
         let weight = self.weight(work);
         let unit = self.works[work as usize].unit;
         let needs = self.units[unit as usize].needs.clone();
-        self.dispatcher.holds(shard, work, weight, &needs);
+        self.dispatcher
+            .holds(shard, work, weight, &needs, Micros::ZERO);
         if let Some(at) = begun {
             self.dispatcher.begun(shard, work, at);
             let name = self.record.units[unit as usize].name.to_string();

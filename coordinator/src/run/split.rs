@@ -21,6 +21,8 @@ const EARLY: Micros = Micros::from_millis(20);
 const LOOKING: Micros = Micros(10);
 /// A unit of which nothing is known is not split before a case of it has ended, or has run for this long.
 const EVIDENCE: Micros = Micros::from_millis(50);
+/// What is loaded for the first time in a run costs what it did in earlier ones, unless it is seen to take more than so many times that.
+const DEARER: u64 = 4;
 /// How many cases a message names.
 const NAMED: usize = 3;
 
@@ -43,8 +45,10 @@ impl Run {
         let known = state.times.get(number as usize).copied();
         known.unwrap_or_else(|| {
             let cases = self.record.units[unit as usize].cases.len().max(1) as u64;
-            let guess = Micros(self.estimates[unit as usize].work.0 / cases);
-            state.usual.unwrap_or(guess.max(state.assumed))
+            let estimate = &self.estimates[unit as usize];
+            let guess = Micros(estimate.work.0 / cases);
+            let usual = state.seen.usual(estimate.known.then_some(guess));
+            usual.unwrap_or(guess.max(state.assumed))
         })
     }
 
@@ -52,15 +56,14 @@ impl Run {
         cases.iter().map(|&case| self.case_time(unit, case)).sum()
     }
 
-    /// What loading the unit costs once more.
+    /// What loading the unit costs once more: what it cost in this run, else by its history, else as far as can be seen by now.
     pub(super) fn setup_of(&self, unit: u32) -> Micros {
         let estimate = self.estimates[unit as usize];
-        let known = if estimate.known {
-            estimate.setup
-        } else {
-            Micros::ZERO
-        };
-        known.max(self.units[unit as usize].setup)
+        let state = &self.units[unit as usize];
+        // Of a unit that has only begun to tell the slot may be slower than is thought.
+        let told = estimate.known && state.setup.0 <= DEARER * estimate.setup.0;
+        let known = if told { estimate.setup } else { state.setup };
+        state.loaded.usual().unwrap_or(known)
     }
 
     /// Whether a unit is going to be split as soon as this slot has declared its cases, by what is recorded of it.
@@ -112,8 +115,8 @@ impl Run {
         self.pace(shard, unit, position, at, setup);
         let state = &mut self.units[unit as usize];
         let place = &mut self.shards[shard as usize].place;
+        let before = std::mem::replace(&mut place.since, at);
         place.done = place.done.max(position + 1);
-        place.since = at;
         place.setup += setup;
         let loaded = self.dispatcher.at_reference(shard, place.setup);
         state.setup = state.setup.max(loaded);
@@ -121,15 +124,11 @@ impl Run {
             return;
         };
         // The first case sets up more than the others, also what lives longer than the unit.
-        let (since, cases) = match place.first {
-            None => {
-                place.first = Some(at);
-                (declared + setup, 1)
-            }
-            Some(first) => (first, place.done - 1),
-        };
-        let each = Micros((at - since).0 / u64::from(cases.max(1)));
-        state.usual = Some(self.dispatcher.at_reference(shard, each));
+        let first = place.first.is_none();
+        let since = if first { declared + setup } else { before };
+        place.first.get_or_insert(at);
+        let took = self.dispatcher.at_reference(shard, at - since);
+        self.units[unit as usize].seen.add(first, took);
     }
 
     /// What is left of the lease that a shard has at work.
@@ -301,8 +300,8 @@ impl Run {
         if gain <= WORTH || !taken {
             return false;
         }
-        self.shards[shard as usize].revoking = Some(left.lease);
-        self.revoke(shard, left.lease, (left.first + split.keep) as u32);
+        self.shards[shard as usize].makes_room = false;
+        self.take(shard, left.lease, (left.first + split.keep) as u32);
         true
     }
 
@@ -350,7 +349,7 @@ impl Run {
     }
 
     /// With many slots it is looked less often, since each is looked at.
-    fn looking(&self) -> Micros {
+    pub(super) fn looking(&self) -> Micros {
         let slots = self.shards.len() as u64;
         Micros(if self.has_many() {
             slots * LOOKING.0
@@ -401,8 +400,8 @@ impl Run {
             }
         }
         if let Some((_, shard, left, from)) = soonest {
-            self.shards[shard as usize].revoking = Some(left.lease);
-            self.revoke(shard, left.lease, from);
+            self.shards[shard as usize].makes_room = true;
+            self.take(shard, left.lease, from);
         }
     }
 
@@ -411,7 +410,7 @@ impl Run {
         let place = &self.shards[shard as usize].place;
         let work = self.shards[shard as usize].leases.front();
         let unit = work.map(|&(_, work)| &self.units[self.works[work as usize].unit as usize]);
-        unit.is_some_and(|unit| !unit.times.is_empty() || !known && unit.usual.is_some())
+        unit.is_some_and(|unit| !unit.times.is_empty() || !known && unit.seen.any())
             || !known && now - place.since >= EVIDENCE
     }
 
@@ -533,14 +532,90 @@ impl Run {
         };
         let dropped = usize::from(parts.len() > 1 && is_planted(Fault::DroppedPart));
         let put_up = parts.len() - dropped;
-        for part in parts.into_iter().take(put_up) {
-            let cases = part.iter().map(|&at| numbers[at as usize]).collect();
-            let work = self.works.len() as u32;
-            self.works.push(Work::new(unit, Part::Named(cases)));
-            self.put_up(work);
+        let parts: Vec<Vec<u32>> = parts
+            .into_iter()
+            .take(put_up)
+            .map(|part| part.iter().map(|&at| numbers[at as usize]).collect())
+            .collect();
+        let makes_room = std::mem::take(&mut self.shards[shard as usize].makes_room);
+        let stays = self.stays(now, shard, unit, level, &parts);
+        let stays = stays.filter(|_| !makes_room);
+        for (at, cases) in parts.into_iter().enumerate() {
+            let work = self.new_work(unit, Part::Named(cases));
+            if Some(at) == stays {
+                self.goes_on(now, shard, work);
+            } else {
+                self.put_up(work);
+            }
         }
         // Should a slot make room for one of them?
         self.next_early_split = self.next_early_split.min(now + EARLY);
+    }
+
+    /// The longest part that a slot, which has loaded the unit, would end in time without loading it once more.
+    fn stays(
+        &self,
+        now: Micros,
+        shard: u32,
+        unit: u32,
+        level: Micros,
+        parts: &[Vec<u32>],
+    ) -> Option<usize> {
+        let state = &self.shards[shard as usize];
+        let serves = state.ready && !state.gone && !state.leaving && !state.told_idle;
+        let serves = serves && self.is_reachable(shard) && !self.is_kept(shard);
+        // Whoever gave back all that it had does not get it again: it might never run any of it.
+        let runs = state.place.done > 0 || self.is_at_work(shard);
+        if !serves || !runs || state.leases.len() > 1 || self.is_late(shard, now) {
+            return None;
+        }
+        let room = level - self.dispatcher.free(shard, now);
+        let takes = |cases: &[u32]| self.dispatcher.takes(shard, self.expected_of(unit, cases));
+        let parts = parts.iter().map(|cases| takes(cases)).enumerate();
+        let fits = parts.filter(|&(_, takes)| takes <= room);
+        fits.max_by_key(|&(at, takes)| (takes, std::cmp::Reverse(at)))
+            .map(|(at, _)| at)
+    }
+
+    /// Whether anything that a slot has at work is still its own.
+    fn is_at_work(&self, shard: u32) -> bool {
+        let Some(&(lease, _)) = self.shards[shard as usize].leases.front() else {
+            return false;
+        };
+        let Some(on_record) = self.record.lease(lease) else {
+            return false;
+        };
+        let cases = &self.record.units[on_record.unit as usize].cases;
+        let mut own = on_record.cases.iter();
+        own.any(|&number| cases[number as usize].is_owned_by(lease))
+    }
+
+    /// Whether the case that a slot has at work takes longer than it should.
+    fn is_late(&self, shard: u32, now: Micros) -> bool {
+        let state = &self.shards[shard as usize];
+        let on_record = state
+            .leases
+            .front()
+            .and_then(|&(lease, _)| self.record.lease(lease));
+        let case = on_record.and_then(|lease| {
+            let number = *lease.cases.get(state.place.done as usize)?;
+            Some(self.case_time(lease.unit, number))
+        });
+        case.is_some_and(|case| now - state.place.since > self.dispatcher.takes(shard, case))
+    }
+
+    /// A slot that has loaded a unit goes on with a part of it that it gave back.
+    fn goes_on(&mut self, now: Micros, shard: u32, work: u32) {
+        let unit = self.works[work as usize].unit;
+        self.open_more(unit);
+        let loaded = self.setup_of(unit);
+        let mut weight = self.weight(work);
+        weight.expected = weight.expected - loaded;
+        weight.order = weight.order - loaded;
+        weight.high = super::high_of(weight.expected);
+        let needs = self.units[unit as usize].needs.clone();
+        self.dispatcher.holds(shard, work, weight, &needs, now);
+        self.lease(now, shard, work, false);
     }
 
     /// Remembers that a process does not have a case that its lease names, and what it has instead.

@@ -128,6 +128,10 @@ pub(super) struct ShardState {
     pub(super) unit: Option<(String, Micros)>,
     pub(super) long_case: Option<(String, Micros)>,
     pub(super) waiting: bool,
+    /// Since when, if it does.
+    pub(super) waits_since: Micros,
+    /// What is asked back from it makes room for something longer.
+    pub(super) makes_room: bool,
     pub(super) place: Place,
     /// Its process is asked to come to its end, and the verdict waits for what it says.
     pub(super) concluding: bool,
@@ -157,17 +161,79 @@ pub(super) struct UnitState {
     /// What each of its cases should take, by number; empty where no history tells. This and what follows is at the reference speed,
     /// on whichever slot it was seen.
     pub(super) times: Vec<Micros>,
-    /// What a case of it took on average in this run.
-    pub(super) usual: Option<Micros>,
+    /// What its cases took in this run.
+    pub(super) seen: Seen,
     /// Before one has ended: what the first has taken by now, where the history knows nothing.
     pub(super) assumed: Micros,
     /// What loading it took, the longest seen in this run.
     pub(super) setup: Micros,
+    pub(super) loaded: Loaded,
     pub(super) spent: Spent,
     pub(super) needs: Needs,
     pub(super) limits: Limits,
-    /// Some of it has been run twice at the same time: not again.
-    pub(super) copied: bool,
+    /// Cases of it that have been at work twice at the same time: not again.
+    pub(super) copied: BTreeSet<u32>,
+}
+
+/// What loading a unit took, at the reference speed, on each slot where all of a lease has been heard of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Loaded {
+    sum: Micros,
+    on: Vec<u32>,
+}
+
+impl Loaded {
+    /// A slot that has loaded it does not again.
+    pub(super) fn add(&mut self, shard: u32, took: Micros) {
+        if !self.on.contains(&shard) {
+            self.on.push(shard);
+            self.sum += took;
+        }
+    }
+
+    pub(super) fn usual(&self) -> Option<Micros> {
+        let count = self.on.len() as u64;
+        (count > 0).then(|| Micros(self.sum.0 / count))
+    }
+}
+
+/// What earlier runs tell of a unit's cases counts as much as so many of them that have ended.
+const TOLD: u64 = 4;
+
+/// What cases of a unit took, at the reference speed: those that came first on their slots, which may have set up what others share,
+/// and the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    first: (Micros, u32),
+    others: (Micros, u32),
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, first: bool, took: Micros) {
+        let (sum, count) = if first {
+            &mut self.first
+        } else {
+            &mut self.others
+        };
+        *sum += took;
+        *count += 1;
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.first.1 + self.others.1 > 0
+    }
+
+    /// What one takes on average, where earlier runs tell that it should be so much: nothing before one has ended.
+    pub(super) fn usual(&self, known: Option<Micros>) -> Option<Micros> {
+        let (sum, count) = if self.others.1 > 0 {
+            self.others
+        } else {
+            self.first
+        };
+        let told = known.map_or(0, |_| TOLD);
+        let sum = sum.0 + known.unwrap_or_default().0 * told;
+        self.any().then(|| Micros(sum / (u64::from(count) + told)))
+    }
 }
 
 /// How often a case was at work when its process was killed from outside, and when its agent was lost.

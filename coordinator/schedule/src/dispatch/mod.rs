@@ -329,6 +329,13 @@ impl Dispatcher {
         self.slots.free(slot, now)
     }
 
+    /// When the slot should have ended what it has at work.
+    pub fn rests(&self, slot: u32, now: Micros) -> Micros {
+        let slot = self.slots.get(slot);
+        let residue = slot.and_then(|slot| slots::residue(slot, &self.queues, now));
+        now + residue.unwrap_or_default()
+    }
+
     /// When the first of the slots, those included that are still to come, should have ended what it holds.
     pub fn earliest_free(&self, now: Micros) -> Micros {
         self.slots.earliest_free(now)
@@ -411,9 +418,9 @@ impl Dispatcher {
     }
 
     /// Takes in, without having handed it out, that a slot holds a unit: behind what it holds already.
-    pub fn holds(&mut self, slot: u32, unit: u32, weight: Weight, needs: &Needs) {
+    pub fn holds(&mut self, slot: u32, unit: u32, weight: Weight, needs: &Needs, now: Micros) {
         self.add(unit, weight, needs);
-        self.take(slot, unit, Micros::ZERO);
+        self.take(slot, unit, now);
     }
 
     /// Whether the slot holds nothing at all.

@@ -219,7 +219,7 @@ fn one_is_busy(waiting: &[Weight]) -> Dispatcher {
                 1000 + 2 * round + slot,
                 Micros(1_000_000 * u64::from(round)),
             );
-            dispatcher.holds(slot, unit, second, &Needs::default());
+            dispatcher.holds(slot, unit, second, &Needs::default(), Micros::ZERO);
             dispatcher.begun(slot, unit, begun);
             dispatcher.finished(slot, unit, begun + Micros(1_000_000));
         }
@@ -227,7 +227,7 @@ fn one_is_busy(waiting: &[Weight]) -> Dispatcher {
     for (unit, weight) in (0..).zip(waiting) {
         dispatcher.add(unit, *weight, &Needs::default());
     }
-    dispatcher.holds(0, 2000, second, &Needs::default());
+    dispatcher.holds(0, 2000, second, &Needs::default(), Micros::ZERO);
     dispatcher.begun(0, 2000, BUSY);
     dispatcher
 }
@@ -275,7 +275,13 @@ fn what_is_long_is_kept_for_who_ends_it_well_in_time() -> bool {
     for round in 0..30 {
         for (slot, took) in [(SLOW, 2_000_000), (FAST, 1_000_000)] {
             let unit = 1000 + 2 * round + slot;
-            dispatcher.holds(slot, unit, known(1_000_000), &Needs::default());
+            dispatcher.holds(
+                slot,
+                unit,
+                known(1_000_000),
+                &Needs::default(),
+                Micros::ZERO,
+            );
             dispatcher.begun(slot, unit, now);
             dispatcher.finished(slot, unit, now + Micros(took));
         }
@@ -289,7 +295,13 @@ fn what_is_long_is_kept_for_who_ends_it_well_in_time() -> bool {
         ..known(11_000_000)
     };
     dispatcher.add(LONG, long, &Needs::default());
-    dispatcher.holds(FAST, 2000, known(1_000_000), &Needs::default());
+    dispatcher.holds(
+        FAST,
+        2000,
+        known(1_000_000),
+        &Needs::default(),
+        Micros::ZERO,
+    );
     dispatcher.begun(FAST, 2000, now);
     let slow = dispatcher.next(SLOW, now);
     dispatcher.finished(FAST, 2000, now + Micros(1_000_000));
@@ -358,7 +370,13 @@ fn who_has_nothing_is_asked() -> bool {
     for round in 0..20 {
         for (slot, took) in [(SLOW, 4_000_000), (FAST, 1_000_000)] {
             let unit = 2 * round + slot;
-            dispatcher.holds(slot, unit, known(1_000_000), &Needs::default());
+            dispatcher.holds(
+                slot,
+                unit,
+                known(1_000_000),
+                &Needs::default(),
+                Micros::ZERO,
+            );
             dispatcher.begun(slot, unit, now);
             dispatcher.finished(slot, unit, now + Micros(took));
         }

@@ -22,7 +22,7 @@ fn machines(busy: u32) -> Dispatcher {
         early: 0,
     };
     for slot in 0..busy {
-        dispatcher.holds(slot, slot, weight, &Needs::default());
+        dispatcher.holds(slot, slot, weight, &Needs::default(), Micros::ZERO);
         dispatcher.begun(slot, slot, Micros::ZERO);
     }
     dispatcher
