@@ -20,7 +20,7 @@ pub enum Cause {
     Chance,
     /// What may well fail came first, where that was asked for.
     Order,
-    /// What ran twice at the end: below zero, by what the run would have taken longer without it.
+    /// What ran twice: below zero, by what the run would have taken longer without it.
     Copies,
     /// Agents that were lost, or slower than the others, or on which something stood still.
     Agents,

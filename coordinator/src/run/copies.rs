@@ -1,5 +1,5 @@
 //! Copies: near the end a slot that has nothing to do may run once more what takes too long on another one, where it should end it
-//! clearly sooner. Which cases, when, on which slot, and what becomes of the two.
+//! clearly sooner. Which cases, when, on which slot, and what becomes of the two. What hangs before the end is near: `hangs`.
 //!
 //! Both leases are live, and the first result of each case counts, whoever tells it; what the other one tells is evidence. Where all
 //! is decided, the other lease is cancelled, so that nobody waits for it. A copy is never more than that as long as what it copies
@@ -15,6 +15,7 @@ use super::{Command, Level, Micros, Part, Phase, Run, Work, hangs};
 use evenkeel_proto::ledger as l;
 use l::entry::Body;
 use l::lease_ended::Reason;
+use std::collections::BTreeSet;
 
 /// What slots spend on copies is no more than this part of what they spend on everything else, in percent.
 pub const BUDGET_PERCENT: u64 = 5;
@@ -37,7 +38,8 @@ pub(super) struct Copying {
     pub(super) looked: Option<Micros>,
     /// A slot that gets nothing else when it is free, while others wait: it is the first to be, and something else hangs.
     pub(super) kept: Option<u32>,
-    /// Copies that were given while others waited and ended later than what they were copies of.
+    /// Copies that were given while others waited, and how many of them were cancelled.
+    pub(super) early: BTreeSet<u64>,
     pub(super) vain: u32,
 }
 
@@ -371,6 +373,7 @@ impl Run {
         };
         let leases = &self.shards[shard as usize].leases;
         let first = leases.front().is_some_and(|(first, _)| *first == lease);
+        self.copying.vain += u32::from(self.copying.early.remove(&lease));
         self.end_lease(shard, lease, Reason::Cancelled, at);
         // When it ended tells nothing of the slot's speed.
         self.dispatcher.cut(shard);
@@ -394,7 +397,6 @@ impl Run {
     pub(super) fn settle_pair(&mut self, at: Micros, lease: u64) {
         if let Some(copy) = self.record.copy_of(lease) {
             if self.undecided_of_copy(copy).is_empty() {
-                self.copying.vain += u32::from(self.dispatcher.is_waiting());
                 self.cancel(at, copy);
             }
             return;

@@ -4,7 +4,7 @@ use super::copies::Late;
 use super::{Micros, Run};
 
 /// While others wait, how often it is looked, and how many times as long as it should a test has to take: what a copy costs, they wait.
-/// Of what is only known as a part of its file more is needed, and twice as much behind each such copy that was in vain.
+/// Of what is only known as a part of its file more is needed, and twice as much behind each such copy that was cancelled.
 pub(super) const EARLY: Micros = Micros::from_millis(250);
 const FAR: u64 = 6;
 const FAR_UNKNOWN: u64 = 10;
@@ -47,6 +47,7 @@ impl Run {
             }
             let idle = free.filter(|&shard| self.is_worth(&late, shard, Micros::ZERO, room));
             if let Some(taker) = idle.or_else(|| self.taker(now, &late)) {
+                self.copying.early.insert(self.record.next_lease());
                 return self.copy(now, taker, late);
             }
             if let Some(kept) = self.first_free(now, &late, room) {

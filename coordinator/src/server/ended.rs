@@ -199,7 +199,7 @@ pub(crate) fn explanation(record: &Record, explained: Option<&Explained>) -> Str
     if copies.given > 0 {
         let what = if copies.given == 1 { "copy" } else { "copies" };
         text.push_str(&format!(
-            "\n{} {what} of what took too long ran at the end, {} ended first; {:.2} s of slots' time went into that",
+            "\n{} {what} of what took too long ran, {} ended first; {:.2} s of slots' time went into that",
             copies.given,
             copies.won,
             copies.spent.as_secs_f64(),

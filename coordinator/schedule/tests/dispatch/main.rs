@@ -207,28 +207,40 @@ fn a_surprise() -> bool {
     late(0) < 60_500_000 && late(10) < 65_500_000
 }
 
-/// Two slots that have ended units which took as long as they should, and one of which has begun with a second's work.
-fn one_is_busy(waiting: &[Weight]) -> Dispatcher {
+/// Slots that have ended units which should have taken a second, round by round, and took this one so long; and when the last round was over.
+fn measured(rounds: u32, slots: &[(u32, u64)]) -> (Dispatcher, Micros) {
     let mut dispatcher = Dispatcher::new();
-    let second = Weight::exact(Micros(1_000_000));
-    for slot in 0..2 {
+    for &(slot, _) in slots {
         dispatcher.expect(slot, 0);
         dispatcher.open(slot);
-        for round in 0..20 {
-            let (unit, begun) = (
-                1000 + 2 * round + slot,
-                Micros(1_000_000 * u64::from(round)),
-            );
-            dispatcher.holds(slot, unit, second, &Needs::default(), Micros::ZERO);
-            dispatcher.begun(slot, unit, begun);
-            dispatcher.finished(slot, unit, begun + Micros(1_000_000));
-        }
     }
+    let mut now = Micros::ZERO;
+    let mut units = 1000..;
+    for _ in 0..rounds {
+        for (&(slot, took), unit) in slots.iter().zip(&mut units) {
+            begins(&mut dispatcher, slot, unit, now);
+            dispatcher.finished(slot, unit, now + Micros(took));
+        }
+        now += Micros(slots.iter().map(|slot| slot.1).max().unwrap_or_default());
+    }
+    (dispatcher, now)
+}
+
+/// A slot begins with a second's work.
+fn begins(dispatcher: &mut Dispatcher, slot: u32, unit: u32, now: Micros) {
+    let second = Weight::exact(Micros(1_000_000));
+    dispatcher.holds(slot, unit, second, &Needs::default(), now);
+    dispatcher.begun(slot, unit, now);
+}
+
+/// Two slots that have ended units which took as long as they should, and one of which has begun with a second's work.
+fn one_is_busy(waiting: &[Weight]) -> Dispatcher {
+    let (mut dispatcher, now) = measured(20, &[(0, 1_000_000), (1, 1_000_000)]);
+    assert_eq!(now, BUSY);
     for (unit, weight) in (0..).zip(waiting) {
         dispatcher.add(unit, *weight, &Needs::default());
     }
-    dispatcher.holds(0, 2000, second, &Needs::default(), Micros::ZERO);
-    dispatcher.begun(0, 2000, BUSY);
+    begins(&mut dispatcher, 0, 2000, BUSY);
     dispatcher
 }
 
@@ -265,28 +277,8 @@ fn what_is_long_is_kept_for_who_ends_it_well_in_time() -> bool {
     const SLOW: u32 = 0;
     const FAST: u32 = 1;
     const LONG: u32 = 50;
-    let mut dispatcher = Dispatcher::new();
     let known = |expected: u64| Weight::exact(Micros(expected));
-    let mut now = Micros::ZERO;
-    for slot in [SLOW, FAST] {
-        dispatcher.expect(slot, 0);
-        dispatcher.open(slot);
-    }
-    for round in 0..30 {
-        for (slot, took) in [(SLOW, 2_000_000), (FAST, 1_000_000)] {
-            let unit = 1000 + 2 * round + slot;
-            dispatcher.holds(
-                slot,
-                unit,
-                known(1_000_000),
-                &Needs::default(),
-                Micros::ZERO,
-            );
-            dispatcher.begun(slot, unit, now);
-            dispatcher.finished(slot, unit, now + Micros(took));
-        }
-        now += Micros(2_000_000);
-    }
+    let (mut dispatcher, now) = measured(30, &[(SLOW, 2_000_000), (FAST, 1_000_000)]);
     for unit in 0..50 {
         dispatcher.add(unit, known(1_000_000), &Needs::default());
     }
@@ -295,14 +287,7 @@ fn what_is_long_is_kept_for_who_ends_it_well_in_time() -> bool {
         ..known(11_000_000)
     };
     dispatcher.add(LONG, long, &Needs::default());
-    dispatcher.holds(
-        FAST,
-        2000,
-        known(1_000_000),
-        &Needs::default(),
-        Micros::ZERO,
-    );
-    dispatcher.begun(FAST, 2000, now);
+    begins(&mut dispatcher, FAST, 2000, now);
     let slow = dispatcher.next(SLOW, now);
     dispatcher.finished(FAST, 2000, now + Micros(1_000_000));
     slow.is_some()
@@ -360,28 +345,8 @@ fn of_what_nobody_knows_goes_first_what_tells_of_others() {
 fn who_has_nothing_is_asked() -> bool {
     const SLOW: u32 = 0;
     const FAST: u32 = 1;
-    let mut dispatcher = Dispatcher::new();
-    for slot in [SLOW, FAST] {
-        dispatcher.expect(slot, 0);
-        dispatcher.open(slot);
-    }
     let known = |expected: u64| Weight::exact(Micros(expected));
-    let mut now = Micros::ZERO;
-    for round in 0..20 {
-        for (slot, took) in [(SLOW, 4_000_000), (FAST, 1_000_000)] {
-            let unit = 2 * round + slot;
-            dispatcher.holds(
-                slot,
-                unit,
-                known(1_000_000),
-                &Needs::default(),
-                Micros::ZERO,
-            );
-            dispatcher.begun(slot, unit, now);
-            dispatcher.finished(slot, unit, now + Micros(took));
-        }
-        now += Micros(4_000_000);
-    }
+    let (mut dispatcher, mut now) = measured(20, &[(SLOW, 4_000_000), (FAST, 1_000_000)]);
     let (first, second) = (40, 41);
     dispatcher.add(first, known(14_000_000), &Needs::default());
     dispatcher.add(second, known(7_000_000), &Needs::default());
