@@ -1,6 +1,6 @@
 //! Cases that are at work under two leases: which of the two a result may come of, and what that came to.
 
-use super::{ApplyError, Lease, Outcome, Record, case};
+use super::{ApplyError, Ended, Lease, Outcome, Record, case};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;
 use l::lease_ended::Reason;
@@ -14,7 +14,8 @@ pub struct Copied {
     pub at: Micros,
     /// Since when it has them alone: the other one was lost, or cancelled because the copy was first.
     pub stands: Option<Micros>,
-    /// Cases that it gave back before: they are the other one's, whatever becomes of that.
+    /// Cases that it gave back before, which are the other one's whatever becomes of that; and those that the other one did, which are
+    /// whoever's gets them then.
     pub gave_back: Vec<u32>,
 }
 
@@ -73,6 +74,12 @@ impl Lease {
         self.was_cancelled() && self.copied.is_none()
     }
 
+    /// Whether it was given back whole, or void when its slot's process had ended before it came there.
+    pub fn never_came(&self) -> bool {
+        let returned = |ended: Ended| ended.reason == Reason::Returned;
+        self.begun.is_none() && self.ended.is_some_and(returned)
+    }
+
     pub fn was_cancelled(&self) -> bool {
         self.ended
             .is_some_and(|ended| ended.reason == Reason::Cancelled)
@@ -110,7 +117,10 @@ impl Record {
     pub fn copies(&self) -> Copies {
         let mut copies = Copies::default();
         for lease in &self.leases {
-            let Some(copy) = &lease.copied else { continue };
+            let came = !lease.never_came();
+            let Some(copy) = lease.copied.as_ref().filter(|_| came) else {
+                continue;
+            };
             copies.given += 1;
             let won = self.lease(copy.of).is_some_and(Lease::hung);
             copies.won += u32::from(won);

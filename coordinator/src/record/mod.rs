@@ -525,11 +525,15 @@ impl Record {
 
     fn apply_returned(&mut self, returned: &l::Returned) -> Result<(), ApplyError> {
         let owner = case::owner(returned.lease);
-        let lease = self.lease_mut(returned.lease)?;
-        if let Some(copy) = lease.copied.as_mut().filter(|copy| copy.stands.is_none()) {
-            copy.gave_back.extend_from_slice(&returned.cases);
+        // What its original gives back is not the copy's any more either.
+        let copy = self.copies.get(&returned.lease).copied();
+        for lease in [Some(returned.lease), copy].into_iter().flatten() {
+            let copied = self.lease_mut(lease)?.copied.as_mut();
+            if let Some(copied) = copied.filter(|copied| copied.stands.is_none()) {
+                copied.gave_back.extend_from_slice(&returned.cases);
+            }
         }
-        let unit = lease.unit;
+        let unit = self.lease_mut(returned.lease)?.unit;
         let unit = self.unit_mut(unit)?;
         for number in &returned.cases {
             let case = unit

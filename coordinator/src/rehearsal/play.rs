@@ -170,6 +170,7 @@ impl<'a> Stage<'a> {
         };
         let settings = Settings {
             few: scene.few,
+            answer: None,
             ..Settings::default()
         };
         let (run, effects) = Run::open(opened, rules, settings);

@@ -81,6 +81,8 @@ pub(super) struct SlotState {
     kind: u32,
     begun: Micros,
     incarnation: u32,
+    /// Unplanned ends of its processes.
+    ends: u32,
     ordinal: u32,
     idle: bool,
     closing: bool,
@@ -107,6 +109,7 @@ impl SlotState {
             kind: 0,
             begun: Micros::ZERO,
             incarnation: 0,
+            ends: 0,
             ordinal: 0,
             idle: false,
             closing: false,
@@ -205,6 +208,9 @@ impl Stage<'_> {
         let state = &mut self.slots[slot as usize];
         match command {
             Command::List { kind, ask, .. } => state.queue.push_back(Item::List(kind, ask)),
+            // What crossed the news of a process's end on its way is void.
+            Command::Lease(lease) if lease.ends != state.ends => {}
+            Command::Idle { ends, .. } if ends != state.ends => {}
             Command::Lease(lease) => {
                 if lease.fresh {
                     state.queue.push_back(Item::Recycle);
@@ -672,6 +678,7 @@ impl Stage<'_> {
             farewell: None,
         };
         state.incarnation += 1;
+        state.ends += 1;
         state.process = Process::None;
         (state.idle, state.in_bundle) = (false, false);
         // Whatever it was to come to does not.

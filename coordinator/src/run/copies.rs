@@ -10,6 +10,7 @@
 //! an agent down never does, nor what a process runs whose end the run has to hear of.
 
 use super::planted::{Fault, is_planted};
+use super::split::WORTH;
 use super::state::Kills;
 use super::{Command, Level, Micros, Part, Phase, Run, Work, hangs};
 use evenkeel_proto::ledger as l;
@@ -24,6 +25,8 @@ pub const EVERY: Micros = Micros::from_millis(20);
 /// A copy should end sooner by this much at least, and by half of what it takes.
 const SOONER: Micros = Micros::from_millis(50);
 
+/// A slot that was asked to give something back is not waited for longer than this: what hangs may be what should answer.
+const ANSWER: Micros = Micros::from_millis(1_000);
 /// What is not known by itself may take so long at least.
 const UNKNOWN: Micros = Micros::from_millis(1_000);
 
@@ -66,11 +69,13 @@ pub(super) struct Late {
     /// What its first case has taken, and should.
     pub(super) took: Micros,
     pub(super) expected: Micros,
-    /// Cases without a verdict.
+    /// Cases without a verdict, as far as they are not to go elsewhere first.
     numbers: Vec<u32>,
+    /// Others are.
+    gives: bool,
     /// When its slot should have ended them, from now, and what they take on a slot of usual speed.
-    left: Micros,
-    work: Micros,
+    pub(super) left: Micros,
+    pub(super) work: Micros,
 }
 
 impl Run {
@@ -141,10 +146,21 @@ impl Run {
             return;
         }
         for late in self.late_ones(now) {
-            if let Some(taker) = self.taker(now, &late) {
+            if let Some(taker) = self.taker(now, &late)
+                && !self.take_rest(now, &late)
+            {
                 self.copy(now, taker, late);
             }
         }
+    }
+
+    /// Asks for what is behind a case that takes too long and goes elsewhere. Whether there is any.
+    pub(super) fn take_rest(&mut self, now: Micros, late: &Late) -> bool {
+        if late.gives {
+            let from = self.shards[late.shard as usize].place.done + 1;
+            self.take(now, late.shard, late.lease, from);
+        }
+        late.gives
     }
 
     /// What slots have at work, that which ends last first.
@@ -171,10 +187,9 @@ impl Run {
         let bound = needs.is_constrained() && !is_planted(Fault::CopiedLocked);
         let whole = suite.undivided || suite.bundles || suite.finish;
         let allowed = self.rules.copies(self.record.units[unit as usize].suite);
-        let busy = copy_of.is_some()
-            || state.waiting
-            || state.revoking.is_some()
-            || matches!(part, Part::Alone(_));
+        let asked = state.revoking.is_some()
+            && now < state.asked_at + self.settings.answer.unwrap_or(ANSWER);
+        let busy = copy_of.is_some() || state.waiting || asked || matches!(part, Part::Alone(_));
         if !allowed || bound || whole || busy || suite.over {
             return None;
         }
@@ -184,7 +199,14 @@ impl Run {
             return None;
         }
         let cases = &self.record.units[unit as usize].cases;
-        let numbers = self.undecided_of(lease);
+        let mut numbers = self.undecided_of(lease);
+        let rest = self.expected_of(unit, numbers.get(1..).unwrap_or_default());
+        // What takes half as long as loading the unit once more goes elsewhere by itself first: of what runs twice nothing moves.
+        let worth = WORTH.max(Micros(self.setup_of(unit).0 / 2));
+        let gives = rest > worth && self.could_give(shard);
+        if gives {
+            numbers.truncate(1);
+        }
         let suspect = |number: &u32| {
             let key = (unit, *number);
             let grouped = cases[*number as usize].group().is_some();
@@ -218,7 +240,8 @@ impl Run {
             took: elapsed,
             expected: here(one) + shared,
             numbers,
-            left: overdue(here(one), elapsed) + here(rest),
+            gives,
+            left: remaining(here(one), elapsed) + here(rest),
             work: one + rest,
         })
     }
@@ -463,23 +486,32 @@ impl Run {
     }
 
     /// Cases of a lease are given back that runs beside another one, or is a copy. Whether nothing more is to be done: a copy's go
-    /// on under the other lease. What is given back of the other one is not the copy's any more either.
+    /// on under the other lease. What is given back of the other one is not the copy's any more either, and a copy that has not
+    /// loaded it yet, and so would run it beside whoever gets it, is none any more.
     pub(super) fn give_back_of_pair(
         &mut self,
+        at: Micros,
         shard: u32,
         (lease, work): (u64, u32),
-        copy: Option<u64>,
         numbers: &[u32],
     ) -> bool {
         let own = self.works[work as usize].copy_of.is_some();
-        let work = match copy.and_then(|copy| self.record.lease(copy).map(|on| (copy, on.shard))) {
-            Some((copy, shard)) => self.live_work(shard, copy),
+        let copy = self.record.copy_of(lease);
+        let on_record = copy.and_then(|copy| Some((copy, self.record.lease(copy)?)));
+        let copy = on_record.map(|(copy, on)| (copy, on.shard, on.cases.is_empty()));
+        let work = match copy {
+            Some((copy, shard, _)) => self.live_work(shard, copy),
             None => Some(work).filter(|_| own),
         };
         if let Some(work) = work
             && let Part::Named(cases) = &mut self.works[work as usize].part
         {
+            let had = cases.len();
             cases.retain(|number| !numbers.contains(number));
+            let less = cases.len() < had;
+            if let Some((copy, _, true)) = copy.filter(|_| less) {
+                self.cancel(at, copy);
+            }
         }
         if own {
             self.shards[shard as usize].revoking = None;
@@ -578,7 +610,7 @@ impl Run {
         let leases = std::mem::take(&mut self.record.leases);
         for lease in &leases {
             self.copying.ended(lease);
-            if lease.copied.is_some() {
+            if lease.copied.is_some() && !lease.never_came() {
                 self.units[lease.unit as usize].copied.extend(&lease.named);
             }
         }
@@ -591,8 +623,12 @@ fn scaled(work: Micros, speed: u64) -> Micros {
     Micros(work.0.saturating_mul(1000) / speed.max(1))
 }
 
-/// What is left of something that should take this long and has run for so long. What is overdue is expected to take as long again
-/// as it has been overdue.
-fn overdue(expected: Micros, elapsed: Micros) -> Micros {
-    (expected - elapsed).max(elapsed - expected)
+/// What is left of something that should take this long and has run for so long. What is overdue is expected to take as long again as
+/// it has: the mean of what is left where few take far longer than most (a Pareto law whose variance is just infinite).
+fn remaining(expected: Micros, elapsed: Micros) -> Micros {
+    if elapsed > expected {
+        elapsed
+    } else {
+        expected - elapsed
+    }
 }

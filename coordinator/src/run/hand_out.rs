@@ -459,8 +459,9 @@ impl Run {
     }
 
     /// Takes back everything of a lease from this position on that has not started: it goes up again once it is given back.
-    pub(super) fn take(&mut self, shard: u32, lease: u64, from: u32) {
-        self.shards[shard as usize].revoking = Some(lease);
+    pub(super) fn take(&mut self, now: Micros, shard: u32, lease: u64, from: u32) {
+        let state = &mut self.shards[shard as usize];
+        (state.revoking, state.asked_at) = (Some(lease), now);
         self.revoke(shard, lease, from);
     }
 
@@ -528,6 +529,6 @@ impl Run {
         if matches!(part, Part::Alone(_)) || self.suite_of(*unit).bundles || !taken {
             return;
         }
-        self.take(shard, lease, 0);
+        self.take(now, shard, lease, 0);
     }
 }

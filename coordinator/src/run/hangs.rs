@@ -1,4 +1,5 @@
-//! What hangs while others wait: a slot is kept free for a copy of it, so that its own is not lost until the end is near.
+//! What hangs while others wait, or is to end after all of them: a slot is kept free for a copy of it, so that its own is not lost until
+//! the end is near, nor the end waited for.
 
 use super::copies::Late;
 use super::{Micros, Run};
@@ -8,6 +9,8 @@ use super::{Micros, Run};
 pub(super) const EARLY: Micros = Micros::from_millis(250);
 const FAR: u64 = 6;
 const FAR_UNKNOWN: u64 = 10;
+/// A copy of what should end too late begins so many times before that as it should take.
+const LEAD: u64 = 3;
 /// What has taken less is not looked at: what agents tell comes in batches.
 const LEAST: Micros = Micros::from_millis(1_000);
 
@@ -17,8 +20,8 @@ impl Run {
         self.dispatcher.is_waiting() && self.may_copy()
     }
 
-    /// While others wait, a slot is kept free for what hangs.
-    pub(super) fn copy_what_hangs(&mut self, now: Micros) {
+    /// While others wait, a slot is kept free for what hangs or is to end after all of them.
+    pub(super) fn copy_early(&mut self, now: Micros) {
         let free = self.copying.kept.filter(|&kept| self.could_copy_on(kept));
         let looks = now >= self.next_look();
         if !looks && free.is_none() {
@@ -36,23 +39,24 @@ impl Run {
         self.copying.looked = Some(now);
         let room = self.room(now);
         for late in self.late_ones(now) {
-            if !self.hangs(&late) {
+            let hangs = self.hangs(&late);
+            if !(hangs || self.ends_late(now, &late)) || !self.is_reachable(late.shard) {
                 continue;
             }
-            // What is behind it goes elsewhere: it would wait, and of what runs twice nothing moves.
-            if self.could_give(late.shard) {
-                let from = self.shards[late.shard as usize].place.done + 1;
+            if self.take_rest(now, &late) {
                 self.copying.kept = kept;
-                return self.take(late.shard, late.lease, from);
+                return;
             }
             let idle = free.filter(|&shard| self.is_worth(&late, shard, Micros::ZERO, room));
             if let Some(taker) = idle.or_else(|| self.taker(now, &late)) {
-                self.copying.early.insert(self.record.next_lease());
+                if hangs {
+                    self.copying.early.insert(self.record.next_lease());
+                }
                 return self.copy(now, taker, late);
             }
             if let Some(kept) = self.first_free(now, &late, room) {
                 self.copying.kept = Some(kept);
-                return self.empty(kept);
+                return self.empty(now, kept);
             }
         }
     }
@@ -69,7 +73,15 @@ impl Run {
             let mut own = leases.filter(|lease| lease.shard == late.shard);
             begins && own.all(|lease| lease.ended.is_none())
         };
-        long && self.is_reachable(late.shard) && !first()
+        long && !first()
+    }
+
+    /// Whether it should end later than all others by more than what a copy takes, which begins none too early: where a machine has
+    /// become slow, no test needs to take far longer than it should.
+    fn ends_late(&self, now: Micros, late: &Late) -> bool {
+        let level = self.dispatcher.level(now);
+        let cost = self.setup_of(late.unit) + late.work;
+        late.took >= LEAST && now + late.left > level + cost && now + Micros(LEAD * cost.0) >= level
     }
 
     /// Whether a slot gets nothing but a copy.
@@ -101,12 +113,12 @@ impl Run {
     }
 
     /// What waits behind what a slot has at work goes elsewhere.
-    fn empty(&mut self, shard: u32) {
+    fn empty(&mut self, now: Micros, shard: u32) {
         let state = &self.shards[shard as usize];
         let behind = state.leases.iter().skip(1).next_back();
         let behind = behind.filter(|_| state.revoking.is_none());
         if let Some(&(lease, _)) = behind {
-            self.take(shard, lease, 0);
+            self.take(now, shard, lease, 0);
         }
     }
 }

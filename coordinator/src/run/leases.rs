@@ -49,6 +49,11 @@ impl Run {
         let speed = self.dispatcher.speed(shard);
         self.units[unit].spent.add(on_record, speed);
         self.copying.ended(on_record);
+        if on_record.copied.is_some() && on_record.never_came() {
+            // Nothing has been at work twice.
+            let copied = &mut self.units[unit].copied;
+            copied.retain(|number| !on_record.named.contains(number));
+        }
         if let Some(copy) = copy
             && self.stands(copy)
         {
@@ -257,8 +262,7 @@ impl Run {
             .iter()
             .filter_map(|&case| on_record.cases.get(case as usize).copied())
             .collect();
-        let copy = self.record.copy_of(lease);
-        if self.give_back_of_pair(shard, (lease, work), copy, &numbers) {
+        if self.give_back_of_pair(at, shard, (lease, work), &numbers) {
             return;
         }
         match self

@@ -111,6 +111,9 @@ pub struct Settings {
     pub script: Option<Script>,
     /// With no more slots than this, all are looked at whenever anything happens.
     pub few: Option<u32>,
+    /// What hangs on a slot that was asked to give something back may be copied when it has not answered for so long; a second if
+    /// nothing is said.
+    pub answer: Option<Micros>,
 }
 
 /// See the module's documentation.
@@ -437,7 +440,7 @@ impl Run {
             Phase::Listing => self.ask_for_listing(now),
             Phase::Running => {
                 self.ask_for_listing(now);
-                self.copy_what_hangs(now);
+                self.copy_early(now);
                 self.hand_out(now);
                 self.split_the_longest(now);
                 self.copy_what_is_late(now);

@@ -10,7 +10,7 @@ use evenkeel_schedule::{Experience, Learner, Past, PastRun, Piece, Sample, UnitF
 use std::collections::{BTreeSet, HashMap};
 
 /// Less than this is not worth a part of its own.
-const WORTH: Micros = Micros::from_millis(20);
+pub(super) const WORTH: Micros = Micros::from_millis(20);
 /// With more to hand out, a slot may end this much later than the others before its unit is split, in percent of what is left.
 const SLACK_PERCENT: u64 = 2;
 /// How often running units are looked at when a slot has nothing to do.
@@ -301,7 +301,7 @@ impl Run {
             return false;
         }
         self.shards[shard as usize].makes_room = false;
-        self.take(shard, left.lease, (left.first + split.keep) as u32);
+        self.take(now, shard, left.lease, (left.first + split.keep) as u32);
         true
     }
 
@@ -401,7 +401,7 @@ impl Run {
         }
         if let Some((_, shard, left, from)) = soonest {
             self.shards[shard as usize].makes_room = true;
-            self.take(shard, left.lease, from);
+            self.take(now, shard, left.lease, from);
         }
     }
 

@@ -116,8 +116,9 @@ pub(super) struct ShardState {
     pub(super) failed_spawns: u32,
     /// Unplanned ends of its processes.
     pub(super) ends: u32,
-    /// The lease that it was asked to give back.
+    /// The lease that it was asked to give back, and when.
     pub(super) revoking: Option<u64>,
+    pub(super) asked_at: Micros,
     /// A lease that gave nothing back when asked, and how many of its cases had ended then.
     pub(super) stuck: Option<(u64, u32)>,
     /// It is given nothing before that: it has just refused what it was.

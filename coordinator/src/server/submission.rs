@@ -72,6 +72,7 @@ impl Submission {
                 closed_shop: settings.closed_shop,
                 script: replay.map(|replay| replay.script.clone()),
                 few: None,
+                answer: None,
             },
             identity: replay.map(|replay| replay.identity),
             opened,
@@ -189,6 +190,7 @@ async fn recover_one(
         closed_shop: settings.closed_shop,
         script: None,
         few: None,
+        answer: None,
     };
     let opening = Opening {
         run: record.opened.run.clone(),

@@ -2,10 +2,14 @@
 
 use crate::broken::broken;
 use crate::scenes::drawn;
-use evenkeel_coordinator::rehearsal::{Cause, Model, Scene, Speed, causes, dearest, play};
+use evenkeel_coordinator::rehearsal::{
+    Cause, Input, Model, Scene, Speed, causes, dearest, play, play_noting,
+};
 use evenkeel_coordinator::run::copies::{BUDGET_PERCENT, EVERY};
+use evenkeel_coordinator::run::{Command, Effect, Event, FactBody};
 use evenkeel_schedule::Micros;
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 
 fn allowing(mut scene: Scene, copies: bool) -> Scene {
     let suites = scene.suites.iter_mut();
@@ -94,6 +98,41 @@ fn what_stands_still_is_not_waited_for_and_its_machine_is_named() {
         assert_eq!(first.cause, Cause::Agents, "seed {seed}: {lost:?}");
         assert_eq!(first.what.as_ref(), Some(&with.agents[agent].name));
     }
+}
+
+/// A slot whose process has been ended does not run what crossed the news of that.
+#[test]
+fn what_crosses_the_end_of_a_process_is_not_run_by_the_next() {
+    let mut crossed = 0;
+    for seed in 0..20 {
+        let mut scene = slowing(seed);
+        for agent in &mut scene.agents {
+            agent.speed = Speed::default();
+        }
+        scene.units[7].cases[2].hangs = Micros(60_000_000);
+        let scene = allowing(scene, true);
+        let (mut begun, mut given) = (BTreeSet::new(), BTreeSet::new());
+        let mut note = |input: &Input<'_>| {
+            if let Event::Facts { facts, .. } = input.event {
+                begun.extend(facts.iter().filter_map(|fact| match fact.body {
+                    FactBody::UnitBegun { lease } => Some(lease),
+                    _ => None,
+                }));
+            }
+            given.extend(input.effects.iter().filter_map(|effect| match effect {
+                Effect::Send {
+                    command: Command::Lease(lease),
+                    ..
+                } => Some(lease.lease),
+                _ => None,
+            }));
+        };
+        let record = play_noting(&scene, &mut note).unwrap().record;
+        let known = |lease: &u64| record.lease(*lease).unwrap().begun.is_some();
+        assert!(begun.iter().all(known), "seed {seed}");
+        crossed += given.difference(&begun).count();
+    }
+    assert!(crossed > 0, "nothing crossed the end of a process");
 }
 
 /// Whatever the scene is, each case has one verdict, no rule is broken, and a twentieth is the most that is spent on copies.

@@ -92,6 +92,7 @@ fn recorded_inputs_lead_to_the_same_decisions() {
         };
         let settings = Settings {
             few: scene.few,
+            answer: None,
             ..Settings::default()
         };
         let (mut run, _) = Run::open(opened, rules, settings);

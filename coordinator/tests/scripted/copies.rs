@@ -4,7 +4,7 @@ use crate::play::{Play, seconds};
 use evenkeel_coordinator::record::{Outcome, Verdict};
 use evenkeel_coordinator::run::{
     AgentId, CaseEnded, CaseKey, Command, EndCause, Event, FactBody, History, InFlight,
-    ProcessEnded, RunningCase, SuiteHistory,
+    ProcessEnded, ProcessStarted, RunningCase, SuiteHistory,
 };
 use evenkeel_proto::suite::Suite;
 use evenkeel_schedule::{Micros, PastRun, Sample};
@@ -61,7 +61,7 @@ fn history() -> History {
     }
 }
 
-/// The late case is at work, and may be so twice.
+/// The late case is at work, and another slot may have been given it, too, which it has not loaded yet.
 struct Late {
     play: Play,
     /// On this agent under this lease, and on the other one under that.
@@ -88,12 +88,16 @@ fn all_but_the_late_ones_by(history: History, suite: Suite, cases: &[&str]) -> L
     played(Play::begin_with(suite, history), &names, cases)
 }
 
-/// The late one begins when others wait, and when a copy of it may be spent by what was run.
-fn hanging(history: History) -> Late {
+/// The late one begins when so many others have begun, so that some wait, and when a copy of it may be spent by what was run.
+fn hanging_behind(others: usize, history: History) -> Late {
     let names = (0..OTHERS).map(|number| format!("other{number}"));
     let mut names: Vec<String> = names.collect();
-    names.insert(20, "late".to_owned());
+    names.insert(others, "late".to_owned());
     played(Play::begin_with(suite(), history), &names, &["late"])
+}
+
+fn hanging(history: History) -> Late {
+    hanging_behind(20, history)
 }
 
 fn played(mut play: Play, names: &[String], cases: &[&str]) -> Late {
@@ -127,7 +131,9 @@ fn played(mut play: Play, names: &[String], cases: &[&str]) -> Late {
                     continue;
                 }
                 if lease.unit == "late" {
-                    play.load(agent, lease.lease, cases);
+                    if late.is_empty() {
+                        play.load(agent, lease.lease, cases);
+                    }
                     late.push((agent, lease.lease));
                     continue;
                 }
@@ -171,13 +177,14 @@ fn copied() -> Twice {
 
 fn copied_of(cases: &[&str]) -> Twice {
     let Late {
-        play,
+        mut play,
         on,
         lease,
         other,
         copy,
     } = all_but_the_late_ones(suite(), cases);
     let copy = copy.expect("it is run once more");
+    play.load(other, copy, cases);
     let record = play.run.record();
     let copied = record.lease(copy).unwrap().copied.as_ref();
     assert_eq!(copied.map(|copy| copy.of), Some(lease));
@@ -343,6 +350,42 @@ fn what_the_second_one_gave_back_is_still_run_by_the_first() {
     play.pass(on, lease, 0);
     play.pass(on, lease, 1);
     play.close(on, lease);
+    assert_eq!(
+        (verdict_of(&play, 1), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
+/// The first one's slot is told to go, and gives back what it has not started. The second has loaded that, too.
+#[test]
+fn what_the_first_one_gave_back_is_run_by_whoever_gets_it() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied_of(&["late", BEHIND]);
+    play.step(Event::Release {
+        agent: AgentId(on),
+        slots: vec![0],
+    });
+    let returned = FactBody::Returned {
+        lease,
+        cases: vec![1],
+        all: false,
+    };
+    play.tell(on, returned);
+    play.pass(other, copy, 0);
+    assert!(cancelled(&mut play, on, lease));
+    play.pass(other, copy, 1);
+    assert_eq!(verdict_of(&play, 1), None, "it is not the second's");
+    play.close(other, copy);
+    let part = play.lease(other);
+    assert_eq!(part.only.len(), 1);
+    play.load(other, part.lease, &[BEHIND]);
+    play.pass(other, part.lease, 0);
+    play.close(other, part.lease);
     assert_eq!(
         (verdict_of(&play, 1), closed(&play)),
         (Some(Verdict::Passed), "green")
@@ -537,16 +580,17 @@ fn waits(play: &Play, lease: u64) -> (usize, Micros) {
 
 /// What hangs is run once more, and that one ends first. How many units had no verdict then, for how long the first had run, and what is
 /// played on.
-fn run_once_more(history: History) -> (usize, Micros, Play, u64) {
+fn run_once_more(late: Late) -> (usize, Micros, Play, u64) {
     let Late {
         mut play,
         on,
         lease,
         other,
         copy,
-    } = hanging(history);
+    } = late;
     let copy = copy.expect("it is run once more");
     let (open, late) = waits(&play, lease);
+    play.load(other, copy, &["late"]);
     play.pass(other, copy, 0);
     assert!(cancelled(&mut play, on, lease));
     play.close(other, copy);
@@ -557,16 +601,84 @@ fn run_once_more(history: History) -> (usize, Micros, Play, u64) {
 
 #[test]
 fn what_hangs_is_run_once_more_while_others_wait() {
-    let (open, late, mut play, other) = run_once_more(history());
+    let (open, late, mut play, other) = run_once_more(hanging(history()));
     assert!(open > 10, "{open} wait");
     assert!(late >= seconds(6) && late < seconds(9), "{late}");
     assert!(!play.leases(other).is_empty(), "its slot goes on");
 }
 
+/// Long before it takes far longer than it should it is going to end after all others.
+#[test]
+fn what_is_to_end_last_is_run_once_more_before_the_others_have_begun() {
+    let late = hanging_behind(OTHERS as usize - 4, history());
+    let (open, late, _, _) = run_once_more(late);
+    assert!(open > 1, "{open} wait");
+    assert!(late >= seconds(2) && late < seconds(5), "{late}");
+}
+
+/// A slot's process ended before the copy came there.
+#[test]
+fn what_never_came_where_it_was_to_run_once_more_is_given_again() {
+    let Late {
+        mut play,
+        other,
+        copy,
+        ..
+    } = all_but_the_late_one(suite());
+    let copy = copy.expect("it is run once more");
+    play.tell(
+        other,
+        FactBody::ProcessEnded(ProcessEnded {
+            kind: 0,
+            incarnation: 0,
+            cause: EndCause::Ended,
+            in_flight: None,
+            explanation: "ended by the agent".into(),
+            stderr_tail: String::new(),
+            farewell: None,
+        }),
+    );
+    play.tell(other, FactBody::ProcessStarted(ProcessStarted::default()));
+    play.pass_time(seconds(1));
+    let again = play.lease(other);
+    assert!(again.unit == "late" && again.lease != copy, "{again:?}");
+    play.load(other, again.lease, &["late"]);
+    play.pass(other, again.lease, 0);
+    play.close(other, again.lease);
+    assert_eq!(closed(&play), "green");
+    assert_eq!(play.run.record().copies().won, 1);
+}
+
+/// What hangs may be just what should give back the others.
+#[test]
+fn what_does_not_answer_is_run_once_more_with_all_that_it_has() {
+    let mut play = Play::begin_with(suite(), history());
+    play.join(1);
+    play.list(1, &["late"]);
+    play.join(2);
+    let lease = play.lease(1).lease;
+    play.load(1, lease, &["late", AS_LONG]);
+    let asked = |command: &Command| matches!(command, Command::Revoke { from: 1, .. });
+    assert!(play.told(1).iter().any(asked), "the second slot is free");
+    let mut copy = None;
+    while copy.is_none() && play.now < seconds(60) {
+        play.pass_time(Micros(100_000));
+        copy = play.leases(2).pop();
+    }
+    let copy = copy.expect("it is run once more");
+    assert_eq!(copy.only.len(), 2);
+    play.load(2, copy.lease, &["late", AS_LONG]);
+    play.pass(2, copy.lease, 0);
+    play.pass(2, copy.lease, 1);
+    play.close(2, copy.lease);
+    assert!(cancelled(&mut play, 1, lease));
+    assert_eq!(closed(&play), "green");
+}
+
 /// While others wait nobody knows how long it should take.
 #[test]
 fn what_no_earlier_run_knows_is_run_once_more_when_it_takes_far_longer_than_others() {
-    let (open, late, play, _) = run_once_more(History::default());
+    let (open, late, play, _) = run_once_more(hanging(History::default()));
     assert_eq!(open, 1);
     assert!(late >= seconds(10), "{late}");
     assert_eq!(closed(&play), "green");

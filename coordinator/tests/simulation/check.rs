@@ -7,12 +7,13 @@ use super::agent::Kept;
 use super::model::{Model, place_of};
 use super::slot::cases_of;
 use super::world::World;
-use evenkeel_coordinator::record::{Lease, Record, Unit};
+use evenkeel_coordinator::record::{Ended, Lease, Record, Unit};
 use evenkeel_coordinator::run::copies::{BUDGET_PERCENT, EVERY};
 use evenkeel_coordinator::run::{AgentId, FactBody, LeaseCommand};
 use evenkeel_proto::ledger as l;
 use evenkeel_schedule::Micros;
 use l::entry::Body;
+use l::lease_ended::Reason;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What may be spent on copies before anybody can see that it is too much.
@@ -161,7 +162,11 @@ impl Ledger {
             original.shard, leased.shard,
             "{name} runs twice on one slot"
         );
-        let leases = self.record.leases.iter();
+        let void = |lease: &Lease| {
+            let returned = |ended: Ended| ended.reason == Reason::Returned;
+            lease.begun.is_none() && lease.ended.is_some_and(returned)
+        };
+        let leases = self.record.leases.iter().filter(|lease| !void(lease));
         let copies = leases.filter(|lease| lease.unit == leased.unit && lease.copied.is_some());
         let before: BTreeSet<u32> = copies.flat_map(|lease| &lease.named).copied().collect();
         for number in &leased.named {

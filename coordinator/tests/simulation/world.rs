@@ -90,10 +90,11 @@ pub struct World {
     pub talk: bool,
 }
 
-/// In half of the worlds the run goes about its slots as it does when there are many.
+/// In half of the worlds the run goes about its slots as it does when there are many, and in a third it waits for no answer.
 fn settings(seed: u64) -> Settings {
     Settings {
         few: seed.is_multiple_of(2).then_some(0),
+        answer: seed.is_multiple_of(3).then_some(Micros::ZERO),
         ..Settings::default()
     }
 }
