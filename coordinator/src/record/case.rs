@@ -274,6 +274,11 @@ impl Case {
         self.first.iter().chain(&self.later)
     }
 
+    pub fn is_decided_by(&self, lease: u64) -> bool {
+        let last = self.last_attempt().filter(|_| self.verdict.is_some());
+        last.is_some_and(|attempt| attempt.lease == owner(lease))
+    }
+
     /// The attempt that decided, or the last one.
     pub fn last_attempt(&self) -> Option<&Attempt> {
         self.later.last().or(self.first.as_ref())

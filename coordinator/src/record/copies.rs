@@ -74,10 +74,10 @@ impl Lease {
         self.was_cancelled() && self.copied.is_none()
     }
 
-    /// Whether it was given back whole, or void when its slot's process had ended before it came there.
-    pub fn never_came(&self) -> bool {
+    /// Whether it was over before it had loaded anything: given back whole, or void since its slot's process had ended.
+    pub fn never_loaded(&self) -> bool {
         let returned = |ended: Ended| ended.reason == Reason::Returned;
-        self.begun.is_none() && self.ended.is_some_and(returned)
+        self.cases.is_empty() && self.ended.is_some_and(returned)
     }
 
     pub fn was_cancelled(&self) -> bool {
@@ -117,15 +117,15 @@ impl Record {
     pub fn copies(&self) -> Copies {
         let mut copies = Copies::default();
         for lease in &self.leases {
-            let came = !lease.never_came();
-            let Some(copy) = lease.copied.as_ref().filter(|_| came) else {
+            let Some(copy) = &lease.copied else { continue };
+            copies.spent += lease.spent_as_copy(self.latest);
+            if lease.never_loaded() {
                 continue;
-            };
+            }
             copies.given += 1;
             let won = self.lease(copy.of).is_some_and(Lease::hung);
             copies.won += u32::from(won);
             copies.stood += u32::from(copy.stands.is_some() && !won);
-            copies.spent += lease.spent_as_copy(self.latest);
         }
         copies
     }

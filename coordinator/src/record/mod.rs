@@ -453,6 +453,8 @@ impl Record {
         let owner = case::owner(declared.lease);
         // What a copy has is its original's for as long as that lives.
         let original = self.original(lease).map_or(owner, case::owner);
+        let gave_back = lease.copied.as_ref().map(|copy| copy.gave_back.clone());
+        let gave_back = gave_back.unwrap_or_default();
         let unit = self.unit_mut(unit_number)?;
         unit.declared = true;
         let first_new = unit.cases.len() as u32;
@@ -463,7 +465,7 @@ impl Record {
                 what: "case",
                 number: (*known).into(),
             })?;
-            if case.owner != original {
+            if case.owner != original && !gave_back.contains(known) {
                 case.owner = owner;
             }
         }

@@ -146,9 +146,11 @@ impl Run {
             return;
         }
         for late in self.late_ones(now) {
-            if let Some(taker) = self.taker(now, &late)
-                && !self.take_rest(now, &late)
-            {
+            let room = self.room(now);
+            if let Some(taker) = self.taker(&late, room) {
+                if self.take_rest(now, &late) {
+                    return;
+                }
                 self.copy(now, taker, late);
             }
         }
@@ -252,9 +254,8 @@ impl Run {
     }
 
     /// The slot on which a copy should end clearly sooner, if there is one that has nothing to do: rather on another machine.
-    pub(super) fn taker(&self, now: Micros, late: &Late) -> Option<u32> {
+    pub(super) fn taker(&self, late: &Late, room: Micros) -> Option<u32> {
         let of = self.record.shards[late.shard as usize].agent;
-        let room = self.room(now);
         let shards = (0..self.shards.len() as u32).filter(|&shard| self.could_copy_on(shard));
         let shards = shards.filter(|&shard| self.is_worth(late, shard, Micros::ZERO, room));
         let order = |&shard: &u32| {
@@ -388,6 +389,11 @@ impl Run {
 
     /// A lease is not needed any more. Its slot is told to end what it does; nobody waits for that.
     pub(super) fn cancel(&mut self, at: Micros, lease: u64) {
+        self.copying.vain += u32::from(self.copying.early.remove(&lease));
+        self.cancel_for(at, lease, Reason::Cancelled);
+    }
+
+    fn cancel_for(&mut self, at: Micros, lease: u64, reason: Reason) {
         let Some(shard) = self.record.lease(lease).map(|lease| lease.shard) else {
             return;
         };
@@ -396,8 +402,7 @@ impl Run {
         };
         let leases = &self.shards[shard as usize].leases;
         let first = leases.front().is_some_and(|(first, _)| *first == lease);
-        self.copying.vain += u32::from(self.copying.early.remove(&lease));
-        self.end_lease(shard, lease, Reason::Cancelled, at);
+        self.end_lease(shard, lease, reason, at);
         // When it ended tells nothing of the slot's speed.
         self.dispatcher.cut(shard);
         self.dispatcher.finished(shard, work, at);
@@ -431,6 +436,37 @@ impl Run {
         // What the copy has given back is still the other one's.
         if self.record.copy_of(of) == Some(lease) && self.undecided_of(of).is_empty() {
             self.cancel(at, of);
+        }
+    }
+
+    /// Where one of two leases is at work on a case that the other one has decided, and has no other, it is not needed any more; where
+    /// it has, those go elsewhere. It may hang in it.
+    pub(super) fn end_spent(&mut self, now: Micros, unit: u32) {
+        if self.units[unit as usize].copied.is_empty() {
+            return;
+        }
+        for shard in 0..self.shards.len() as u32 {
+            let state = &self.shards[shard as usize];
+            let own = |&&(_, work): &&(u64, u32)| self.works[work as usize].unit == unit;
+            let Some(&(lease, _)) = state.leases.front().filter(own) else {
+                continue;
+            };
+            let cases = self.record.lease(lease).map(|lease| &lease.cases[..]);
+            let cases = cases.unwrap_or_default();
+            let kept = state.place.kept.map_or(cases.len(), |kept| kept as usize);
+            let from = state.place.done as usize;
+            let left = cases.get(from..kept).unwrap_or_default();
+            let decided = |number: &u32| self.verdict_of(unit, *number).is_some();
+            let open = |number: &u32| !decided(number) && self.record.may_decide(lease, *number);
+            let known = state.place.declared.is_some() && !state.waiting;
+            if !known || !left.first().is_some_and(decided) {
+                continue;
+            }
+            if !cases.iter().any(open) {
+                self.cancel(now, lease);
+            } else if self.could_give(shard) {
+                self.take(now, shard, lease, from as u32 + 1);
+            }
         }
     }
 
@@ -481,7 +517,8 @@ impl Run {
     /// does, whatever may: that its result counts is worth more than its process.
     pub(super) fn waits_in_pair(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
-        let first = state.leases.front().filter(|_| state.waiting);
+        let waits = state.waiting && state.leases.len() == 1;
+        let first = state.leases.front().filter(|_| waits);
         first.is_some_and(|&(lease, work)| self.runs_twice(lease, &self.works[work as usize]))
     }
 
@@ -510,7 +547,7 @@ impl Run {
             cases.retain(|number| !numbers.contains(number));
             let less = cases.len() < had;
             if let Some((copy, _, true)) = copy.filter(|_| less) {
-                self.cancel(at, copy);
+                self.cancel_for(at, copy, Reason::Returned);
             }
         }
         if own {
@@ -610,7 +647,7 @@ impl Run {
         let leases = std::mem::take(&mut self.record.leases);
         for lease in &leases {
             self.copying.ended(lease);
-            if lease.copied.is_some() && !lease.never_came() {
+            if lease.copied.is_some() && !lease.never_loaded() {
                 self.units[lease.unit as usize].copied.extend(&lease.named);
             }
         }

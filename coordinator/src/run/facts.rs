@@ -548,6 +548,7 @@ impl Run {
         let unit = self.record.lease(ended.lease).map_or(0, |lease| lease.unit);
         self.note_case_ended(shard, unit, ended.case, at, ended.setup);
         self.shards[shard as usize].long_case = None;
+        self.end_spent(now, unit);
         self.stop_at_max_fail(now);
     }
 

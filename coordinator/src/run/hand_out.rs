@@ -284,7 +284,7 @@ impl Run {
     }
 
     /// A slot that is still busy with the listing could run nothing before its end.
-    fn takes_leases(&self, shard: u32) -> bool {
+    pub(super) fn takes_leases(&self, shard: u32) -> bool {
         let state = &self.shards[shard as usize];
         state.ready
             && !state.gone

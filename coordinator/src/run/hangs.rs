@@ -37,27 +37,29 @@ impl Run {
             return;
         }
         self.copying.looked = Some(now);
-        let room = self.room(now);
+        let (room, level) = (self.room(now), self.dispatcher.level(now));
         for late in self.late_ones(now) {
             let hangs = self.hangs(&late);
-            if !(hangs || self.ends_late(now, &late)) || !self.is_reachable(late.shard) {
+            if !(hangs || self.ends_late(now, &late, level)) || !self.is_reachable(late.shard) {
                 continue;
             }
+            let idle = free.filter(|&shard| self.is_worth(&late, shard, Micros::ZERO, room));
+            let taker = idle.or_else(|| self.taker(&late, room));
+            let Some(next) = taker.or_else(|| self.first_free(now, &late, room)) else {
+                continue;
+            };
             if self.take_rest(now, &late) {
                 self.copying.kept = kept;
                 return;
             }
-            let idle = free.filter(|&shard| self.is_worth(&late, shard, Micros::ZERO, room));
-            if let Some(taker) = idle.or_else(|| self.taker(now, &late)) {
-                if hangs {
-                    self.copying.early.insert(self.record.next_lease());
-                }
-                return self.copy(now, taker, late);
+            if taker.is_none() {
+                self.copying.kept = Some(next);
+                return self.empty(now, next);
             }
-            if let Some(kept) = self.first_free(now, &late, room) {
-                self.copying.kept = Some(kept);
-                return self.empty(now, kept);
+            if hangs {
+                self.copying.early.insert(self.record.next_lease());
             }
+            return self.copy(now, next, late);
         }
     }
 
@@ -78,8 +80,7 @@ impl Run {
 
     /// Whether it should end later than all others by more than what a copy takes, which begins none too early: where a machine has
     /// become slow, no test needs to take far longer than it should.
-    fn ends_late(&self, now: Micros, late: &Late) -> bool {
-        let level = self.dispatcher.level(now);
+    fn ends_late(&self, now: Micros, late: &Late, level: Micros) -> bool {
         let cost = self.setup_of(late.unit) + late.work;
         late.took >= LEAST && now + late.left > level + cost && now + Micros(LEAD * cost.0) >= level
     }

@@ -49,7 +49,7 @@ impl Run {
         let speed = self.dispatcher.speed(shard);
         self.units[unit].spent.add(on_record, speed);
         self.copying.ended(on_record);
-        if on_record.copied.is_some() && on_record.never_came() {
+        if on_record.copied.is_some() && on_record.never_loaded() {
             // Nothing has been at work twice.
             let copied = &mut self.units[unit].copied;
             copied.retain(|number| !on_record.named.contains(number));
@@ -262,8 +262,14 @@ impl Run {
             .iter()
             .filter_map(|&case| on_record.cases.get(case as usize).copied())
             .collect();
+        let first = self.shards[shard as usize].leases.front();
+        if first.is_some_and(|(first, _)| *first == lease) {
+            let kept = cases.iter().min().copied();
+            let place = &mut self.shards[shard as usize].place;
+            place.kept = kept.or(place.kept);
+        }
         if self.give_back_of_pair(at, shard, (lease, work), &numbers) {
-            return;
+            return self.end_spent(now, unit);
         }
         match self
             .record
@@ -288,6 +294,7 @@ impl Run {
                 self.part(now, shard, work, numbers);
             }
         }
+        self.end_spent(now, unit);
     }
 
     pub(super) fn process_ended(
@@ -414,7 +421,7 @@ impl Run {
                 return;
             };
             let is_copy = on_record.is_copy();
-            let foreign = is_copy && !self.record.may_decide(lease, number);
+            let foreign = !self.record.may_decide(lease, number);
             if self.verdict_of(unit, number).is_some() || foreign {
                 return;
             }

@@ -362,13 +362,21 @@ impl Run {
                     since: now,
                     ..Place::default()
                 };
+                let cases = &self.record.units[lease.unit as usize].cases;
                 for (at, &case) in (1..).zip(&lease.cases) {
-                    if self.record.units[lease.unit as usize].cases[case as usize]
-                        .verdict()
-                        .is_some()
-                    {
-                        self.shards[lease.shard as usize].place.done = at;
+                    let case = &cases[case as usize];
+                    // What it has given back another one may have decided.
+                    let own = case.is_decided_by(id);
+                    let place = &mut self.shards[lease.shard as usize].place;
+                    if own {
+                        place.done = at;
                     }
+                    if own || case.is_owned_by(id) {
+                        place.kept = Some(at);
+                    }
+                }
+                if lease.is_copy() {
+                    self.shards[lease.shard as usize].place.kept = None;
                 }
             }
         }

@@ -562,8 +562,7 @@ impl Run {
         parts: &[Vec<u32>],
     ) -> Option<usize> {
         let state = &self.shards[shard as usize];
-        let serves = state.ready && !state.gone && !state.leaving && !state.told_idle;
-        let serves = serves && self.is_reachable(shard) && !self.is_kept(shard);
+        let serves = self.takes_leases(shard) && !state.told_idle && !self.is_kept(shard);
         // Whoever gave back all that it had does not get it again: it might never run any of it.
         let runs = state.place.done > 0 || self.is_at_work(shard);
         if !serves || !runs || state.leases.len() > 1 || self.is_late(shard, now) {

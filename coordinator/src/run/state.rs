@@ -149,6 +149,8 @@ pub(super) struct Place {
     pub(super) setup: Micros,
     /// How many cases have ended.
     pub(super) done: u32,
+    /// It has given back those from this position on.
+    pub(super) kept: Option<u32>,
     /// When the last one ended.
     pub(super) since: Micros,
 }

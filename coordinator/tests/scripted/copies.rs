@@ -202,6 +202,21 @@ fn cancelled(play: &mut Play, agent: u64, lease: u64) -> bool {
     play.told(agent).contains(&cancel)
 }
 
+/// Its process was ended, as it was asked, and there is another one.
+fn begins_anew(play: &mut Play, agent: u64) {
+    let ended = ProcessEnded {
+        kind: 0,
+        incarnation: 0,
+        cause: EndCause::Ended,
+        in_flight: None,
+        explanation: "ended by the agent".into(),
+        stderr_tail: String::new(),
+        farewell: None,
+    };
+    play.tell(agent, FactBody::ProcessEnded(ended));
+    play.tell(agent, FactBody::ProcessStarted(ProcessStarted::default()));
+}
+
 fn fail(play: &mut Play, agent: u64, lease: u64) {
     let ended = CaseEnded {
         lease,
@@ -626,19 +641,7 @@ fn what_never_came_where_it_was_to_run_once_more_is_given_again() {
         ..
     } = all_but_the_late_one(suite());
     let copy = copy.expect("it is run once more");
-    play.tell(
-        other,
-        FactBody::ProcessEnded(ProcessEnded {
-            kind: 0,
-            incarnation: 0,
-            cause: EndCause::Ended,
-            in_flight: None,
-            explanation: "ended by the agent".into(),
-            stderr_tail: String::new(),
-            farewell: None,
-        }),
-    );
-    play.tell(other, FactBody::ProcessStarted(ProcessStarted::default()));
+    begins_anew(&mut play, other);
     play.pass_time(seconds(1));
     let again = play.lease(other);
     assert!(again.unit == "late" && again.lease != copy, "{again:?}");
@@ -649,9 +652,8 @@ fn what_never_came_where_it_was_to_run_once_more_is_given_again() {
     assert_eq!(play.run.record().copies().won, 1);
 }
 
-/// What hangs may be just what should give back the others.
-#[test]
-fn what_does_not_answer_is_run_once_more_with_all_that_it_has() {
+/// The first one was asked for the second case of two, and does not answer. The second slot is to run both, too.
+fn without_answer() -> (Play, u64, u64) {
     let mut play = Play::begin_with(suite(), history());
     play.join(1);
     play.list(1, &["late"]);
@@ -667,12 +669,69 @@ fn what_does_not_answer_is_run_once_more_with_all_that_it_has() {
     }
     let copy = copy.expect("it is run once more");
     assert_eq!(copy.only.len(), 2);
-    play.load(2, copy.lease, &["late", AS_LONG]);
-    play.pass(2, copy.lease, 0);
-    play.pass(2, copy.lease, 1);
-    play.close(2, copy.lease);
+    (play, lease, copy.lease)
+}
+
+fn answer(play: &mut Play, lease: u64) {
+    let returned = FactBody::Returned {
+        lease,
+        cases: vec![1],
+        all: false,
+    };
+    play.tell(1, returned);
+}
+
+/// What was given back is run, by whoever gets it.
+fn goes_on(play: &mut Play) {
+    play.pass_time(seconds(1));
+    let leases = [1, 2].map(|agent| (agent, play.leases(agent).pop()));
+    let part = leases
+        .into_iter()
+        .find_map(|(agent, lease)| Some((agent, lease?)));
+    let (agent, part) = part.expect("what was given back goes on");
+    assert_eq!(part.only.len(), 1);
+    assert_eq!(part.only[0].id, AS_LONG);
+    play.load(agent, part.lease, &[AS_LONG]);
+    play.pass(agent, part.lease, 0);
+    play.close(agent, part.lease);
+    assert_eq!(closed(play), "green");
+}
+
+/// What hangs may be just what should give back the others.
+#[test]
+fn what_does_not_answer_is_run_once_more_with_all_that_it_has() {
+    let (mut play, lease, copy) = without_answer();
+    play.load(2, copy, &["late", AS_LONG]);
+    play.pass(2, copy, 0);
+    play.pass(2, copy, 1);
+    play.close(2, copy);
     assert!(cancelled(&mut play, 1, lease));
     assert_eq!(closed(&play), "green");
+}
+
+#[test]
+fn what_answers_when_its_case_is_decided_elsewhere_is_not_waited_for() {
+    let (mut play, lease, copy) = without_answer();
+    play.load(2, copy, &["late", AS_LONG]);
+    play.pass(2, copy, 0);
+    assert!(!cancelled(&mut play, 1, lease), "it has another one");
+    answer(&mut play, lease);
+    assert!(cancelled(&mut play, 1, lease));
+    play.close(2, copy);
+    begins_anew(&mut play, 1);
+    goes_on(&mut play);
+}
+
+#[test]
+fn what_answers_before_it_is_loaded_elsewhere_runs_it_alone() {
+    let (mut play, lease, copy) = without_answer();
+    answer(&mut play, lease);
+    assert!(cancelled(&mut play, 2, copy));
+    begins_anew(&mut play, 2);
+    play.pass(1, lease, 0);
+    play.close(1, lease);
+    goes_on(&mut play);
+    assert_eq!(play.run.record().copies().given, 0);
 }
 
 /// While others wait nobody knows how long it should take.

@@ -164,7 +164,7 @@ impl Ledger {
         );
         let void = |lease: &Lease| {
             let returned = |ended: Ended| ended.reason == Reason::Returned;
-            lease.begun.is_none() && lease.ended.is_some_and(returned)
+            lease.cases.is_empty() && lease.ended.is_some_and(returned)
         };
         let leases = self.record.leases.iter().filter(|lease| !void(lease));
         let copies = leases.filter(|lease| lease.unit == leased.unit && lease.copied.is_some());

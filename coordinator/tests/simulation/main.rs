@@ -25,12 +25,15 @@ mod world;
 
 use std::cell::Cell;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use world::World;
 
 /// How many seeds a test run plays; more on demand through EVENKEEL_SEEDS.
 const SEEDS: u64 = 10_000;
+/// Rare ones, in which something went wrong once: a slot that lists was given a part, and one was told that nothing comes behind what
+/// it had just been given.
+const ONCE: [u64; 3] = [17_104, 18_090, 38_870];
 /// A planted bug must be seen within so many seeds.
 const PATIENCE: u64 = 5_000;
 
@@ -73,15 +76,12 @@ fn whatever_goes_wrong_no_test_is_lost_and_nothing_is_green_that_is_not() {
         World::new(seed, None).play();
         return;
     }
-    let seeds = number("EVENKEEL_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let count = number("EVENKEEL_SEEDS").unwrap_or(SEEDS);
+    let seeds: Vec<u64> = ONCE.into_iter().chain(0..count).collect();
+    let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     on_all_cores(|| {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                return;
-            }
+        while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             if catch_unwind(|| World::new(seed, None).play()).is_err() {
                 failed.lock().expect("nobody panics with it").push(seed);
             }
@@ -90,6 +90,7 @@ fn whatever_goes_wrong_no_test_is_lost_and_nothing_is_green_that_is_not() {
     let mut failed = failed.into_inner().expect("nobody panics with it");
     failed.sort_unstable();
     let Some(first) = failed.first() else { return };
+    let seeds = seeds.len();
     panic!(
         "{} of {seeds} seeds fail, the first {:?}; play one alone with\n  EVENKEEL_TALK=1 EVENKEEL_SEED={first} cargo test -p evenkeel-coordinator --test simulation whatever -- --nocapture",
         failed.len(),
