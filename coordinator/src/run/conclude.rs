@@ -168,11 +168,12 @@ impl Run {
                 }));
             }
         }
-        // What it was doing had been cancelled: how that ended is nobody's failure.
+        // What it was doing was somebody else's meanwhile: how that ended is nobody's failure.
         let flight = ended
             .in_flight
             .and_then(|flight| self.record.lease(flight.lease));
-        if !awaited || flight.is_some_and(crate::record::Lease::was_cancelled) {
+        let void = flight.is_some_and(|lease| lease.was_cancelled() || lease.never_loaded());
+        if !awaited || void {
             return;
         }
         match ended.cause {

@@ -41,6 +41,8 @@ pub(super) struct Copying {
     pub(super) looked: Option<Micros>,
     /// A slot that gets nothing else when it is free, while others wait: it is the first to be, and something else hangs.
     pub(super) kept: Option<u32>,
+    /// Units of which a case was decided or given back, or a copy ended, since that was looked at last.
+    pub(super) changed: BTreeSet<u32>,
     /// Copies that were given while others waited, and how many of them were cancelled.
     pub(super) early: BTreeSet<u64>,
     pub(super) vain: u32,
@@ -402,6 +404,7 @@ impl Run {
         };
         let leases = &self.shards[shard as usize].leases;
         let first = leases.front().is_some_and(|(first, _)| *first == lease);
+        let declared = first && self.shards[shard as usize].place.declared.is_some();
         self.end_lease(shard, lease, reason, at);
         // When it ended tells nothing of the slot's speed.
         self.dispatcher.cut(shard);
@@ -416,9 +419,13 @@ impl Run {
         if is_planted(Fault::LoserAgain) {
             self.works[work as usize].copy_of = None;
             self.work_again(work);
-        } else {
-            self.work_done(work);
+            return;
         }
+        if declared && self.works[work as usize].copy_of.is_none() {
+            // Of what it names, or was declared before, some may not be there in its process.
+            self.miss(lease, work);
+        }
+        self.work_done(work);
     }
 
     /// A case of a lease has its verdict. Where that was the last of what two leases had, the other one is not needed any more.
@@ -441,14 +448,19 @@ impl Run {
 
     /// Where one of two leases is at work on a case that the other one has decided, and has no other, it is not needed any more; where
     /// it has, those go elsewhere. It may hang in it.
-    pub(super) fn end_spent(&mut self, now: Micros, unit: u32) {
-        if self.units[unit as usize].copied.is_empty() {
-            return;
+    pub(super) fn end_spent(&mut self, now: Micros) {
+        for unit in std::mem::take(&mut self.copying.changed) {
+            if !self.units[unit as usize].copied.is_empty() {
+                self.end_spent_of(now, unit);
+            }
         }
+    }
+
+    fn end_spent_of(&mut self, now: Micros, unit: u32) {
         for shard in 0..self.shards.len() as u32 {
             let state = &self.shards[shard as usize];
             let own = |&&(_, work): &&(u64, u32)| self.works[work as usize].unit == unit;
-            let Some(&(lease, _)) = state.leases.front().filter(own) else {
+            let Some(&(lease, work)) = state.leases.front().filter(own) else {
                 continue;
             };
             let cases = self.record.lease(lease).map(|lease| &lease.cases[..]);
@@ -462,7 +474,9 @@ impl Run {
             if !known || !left.first().is_some_and(decided) {
                 continue;
             }
-            if !cases.iter().any(open) {
+            let is_copy = self.works[work as usize].copy_of.is_some();
+            let more = is_copy && !self.undecided_of_copy(lease).is_empty();
+            if !more && !cases.iter().any(open) {
                 self.cancel(now, lease);
             } else if self.could_give(shard) {
                 self.take(now, shard, lease, from as u32 + 1);

@@ -505,7 +505,11 @@ impl Run {
         let on_record = self.record.lease(ended.lease);
         let twice = on_record.is_some_and(|lease| {
             let copied = lease.copied.is_some() || lease.was_cancelled();
-            copied || self.record.copy_of(ended.lease).is_some()
+            let number = lease.cases.get(ended.case as usize);
+            let before = &self.units[lease.unit as usize].copied;
+            copied
+                || self.record.copy_of(ended.lease).is_some()
+                || number.is_some_and(|number| before.contains(number))
         });
         let both = twice && is_planted(Fault::BothCount);
         let let_through = on_record.is_some() && is_planted(Fault::StaleResult) || both;
@@ -548,7 +552,6 @@ impl Run {
         let unit = self.record.lease(ended.lease).map_or(0, |lease| lease.unit);
         self.note_case_ended(shard, unit, ended.case, at, ended.setup);
         self.shards[shard as usize].long_case = None;
-        self.end_spent(now, unit);
         self.stop_at_max_fail(now);
     }
 
@@ -591,6 +594,7 @@ impl Run {
             return;
         };
         self.totals.add(Some(verdict));
+        self.copying.changed.insert(unit);
         self.judge_machine(shard, verdict);
         self.settle_pair(times.ended, lease);
         let case = &self.record.units[unit as usize].cases[number as usize];

@@ -49,6 +49,9 @@ impl Run {
         let speed = self.dispatcher.speed(shard);
         self.units[unit].spent.add(on_record, speed);
         self.copying.ended(on_record);
+        if on_record.copied.is_some() {
+            self.copying.changed.insert(on_record.unit);
+        }
         if on_record.copied.is_some() && on_record.never_loaded() {
             // Nothing has been at work twice.
             let copied = &mut self.units[unit].copied;
@@ -142,12 +145,7 @@ impl Run {
         let unit = &mut self.units[self.works[work as usize].unit as usize];
         unit.setup = unit.setup.max(usual);
         unit.loaded.add(shard, usual);
-        let Work {
-            unit,
-            part,
-            copy_of,
-            ..
-        } = self.works[work as usize].clone();
+        let Work { unit, copy_of, .. } = self.works[work as usize];
         if copy_of.is_some() {
             // What it has not decided is the other lease's, which goes on.
             self.work_done(work);
@@ -164,13 +162,7 @@ impl Run {
         if let Some(copy) = copy {
             self.cancel(at, copy);
         }
-        if self.record.stopped.is_none() && self.settings.script.is_none() {
-            match &part {
-                Part::Rest => self.miss_undeclared(unit),
-                Part::Named(cases) => self.miss_named(unit, lease, cases),
-                Part::Alone(_) => {}
-            }
-        }
+        self.miss(lease, work);
         if self.record.units[unit as usize].declared {
             self.work_done(work);
         } else {
@@ -182,6 +174,19 @@ impl Run {
                 "its unit closed without having declared its cases",
             );
             self.work_done(work);
+        }
+    }
+
+    /// All that a work had has been run: what of it has no verdict was not there.
+    pub(super) fn miss(&mut self, lease: u64, work: u32) {
+        if self.record.stopped.is_some() || self.settings.script.is_some() {
+            return;
+        }
+        let Work { unit, part, .. } = self.works[work as usize].clone();
+        match part {
+            Part::Rest => self.miss_undeclared(unit),
+            Part::Named(cases) => self.miss_named(unit, lease, &cases),
+            Part::Alone(_) => {}
         }
     }
 
@@ -268,8 +273,9 @@ impl Run {
             let place = &mut self.shards[shard as usize].place;
             place.kept = kept.or(place.kept);
         }
+        self.copying.changed.insert(unit);
         if self.give_back_of_pair(at, shard, (lease, work), &numbers) {
-            return self.end_spent(now, unit);
+            return;
         }
         match self
             .record
@@ -294,7 +300,6 @@ impl Run {
                 self.part(now, shard, work, numbers);
             }
         }
-        self.end_spent(now, unit);
     }
 
     pub(super) fn process_ended(

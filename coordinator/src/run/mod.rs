@@ -440,6 +440,7 @@ impl Run {
             Phase::Listing => self.ask_for_listing(now),
             Phase::Running => {
                 self.ask_for_listing(now);
+                self.end_spent(now);
                 self.copy_early(now);
                 self.hand_out(now);
                 self.split_the_longest(now);

@@ -360,6 +360,7 @@ impl Run {
                     declared: Some(now),
                     done: 0,
                     since: now,
+                    kept: (!lease.is_copy()).then_some(0),
                     ..Place::default()
                 };
                 let cases = &self.record.units[lease.unit as usize].cases;
@@ -372,11 +373,8 @@ impl Run {
                         place.done = at;
                     }
                     if own || case.is_owned_by(id) {
-                        place.kept = Some(at);
+                        place.kept = place.kept.map(|_| at);
                     }
-                }
-                if lease.is_copy() {
-                    self.shards[lease.shard as usize].place.kept = None;
                 }
             }
         }

@@ -407,6 +407,39 @@ fn what_the_first_one_gave_back_is_run_by_whoever_gets_it() {
     );
 }
 
+/// The second one has decided the case in which the first hangs, and is lost before it has run the other.
+#[test]
+fn what_hangs_in_what_is_decided_gives_back_the_others() {
+    let Twice {
+        mut play,
+        on,
+        lease,
+        other,
+        copy,
+    } = copied_of(&["late", BEHIND]);
+    play.pass(other, copy, 0);
+    play.told(on);
+    lose(&mut play, other);
+    let asked = |command: &Command| matches!(command, Command::Revoke { from: 1, .. });
+    assert!(play.told(on).iter().any(asked));
+    let returned = FactBody::Returned {
+        lease,
+        cases: vec![1],
+        all: false,
+    };
+    play.tell(on, returned);
+    assert!(cancelled(&mut play, on, lease));
+    begins_anew(&mut play, on);
+    let part = play.lease(on);
+    play.load(on, part.lease, &[BEHIND]);
+    play.pass(on, part.lease, 0);
+    play.close(on, part.lease);
+    assert_eq!(
+        (verdict_of(&play, 1), closed(&play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
 /// `crash`: the coordinator was lost meanwhile.
 fn given_back_and_the_first_is_lost(crash: bool) {
     let Twice {
