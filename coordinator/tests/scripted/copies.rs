@@ -217,6 +217,29 @@ fn begins_anew(play: &mut Play, agent: u64) {
     play.tell(agent, FactBody::ProcessStarted(ProcessStarted::default()));
 }
 
+/// The second case of a lease comes back.
+fn give_back(play: &mut Play, agent: u64, lease: u64) {
+    let returned = FactBody::Returned {
+        lease,
+        cases: vec![1],
+        all: false,
+    };
+    play.tell(agent, returned);
+}
+
+/// An agent is given the short case by itself, and with it the run is over.
+fn ends_with_what_was_behind(play: &mut Play, agent: u64) {
+    let part = play.lease(agent);
+    assert!(part.only.len() <= 1, "{part:?}");
+    play.load(agent, part.lease, &[BEHIND]);
+    play.pass(agent, part.lease, 0);
+    play.close(agent, part.lease);
+    assert_eq!(
+        (verdict_of(play, 1), closed(play)),
+        (Some(Verdict::Passed), "green")
+    );
+}
+
 fn fail(play: &mut Play, agent: u64, lease: u64) {
     let ended = CaseEnded {
         lease,
@@ -340,12 +363,7 @@ fn given_back_by_the_second() -> Twice {
         agent: AgentId(other),
         slots: vec![0],
     });
-    let returned = FactBody::Returned {
-        lease: copy,
-        cases: vec![1],
-        all: false,
-    };
-    play.tell(other, returned);
+    give_back(play, other, copy);
     twice
 }
 
@@ -385,26 +403,13 @@ fn what_the_first_one_gave_back_is_run_by_whoever_gets_it() {
         agent: AgentId(on),
         slots: vec![0],
     });
-    let returned = FactBody::Returned {
-        lease,
-        cases: vec![1],
-        all: false,
-    };
-    play.tell(on, returned);
+    give_back(&mut play, on, lease);
     play.pass(other, copy, 0);
     assert!(cancelled(&mut play, on, lease));
     play.pass(other, copy, 1);
     assert_eq!(verdict_of(&play, 1), None, "it is not the second's");
     play.close(other, copy);
-    let part = play.lease(other);
-    assert_eq!(part.only.len(), 1);
-    play.load(other, part.lease, &[BEHIND]);
-    play.pass(other, part.lease, 0);
-    play.close(other, part.lease);
-    assert_eq!(
-        (verdict_of(&play, 1), closed(&play)),
-        (Some(Verdict::Passed), "green")
-    );
+    ends_with_what_was_behind(&mut play, other);
 }
 
 /// The second one has decided the case in which the first hangs, and is lost before it has run the other.
@@ -422,22 +427,10 @@ fn what_hangs_in_what_is_decided_gives_back_the_others() {
     lose(&mut play, other);
     let asked = |command: &Command| matches!(command, Command::Revoke { from: 1, .. });
     assert!(play.told(on).iter().any(asked));
-    let returned = FactBody::Returned {
-        lease,
-        cases: vec![1],
-        all: false,
-    };
-    play.tell(on, returned);
+    give_back(&mut play, on, lease);
     assert!(cancelled(&mut play, on, lease));
     begins_anew(&mut play, on);
-    let part = play.lease(on);
-    play.load(on, part.lease, &[BEHIND]);
-    play.pass(on, part.lease, 0);
-    play.close(on, part.lease);
-    assert_eq!(
-        (verdict_of(&play, 1), closed(&play)),
-        (Some(Verdict::Passed), "green")
-    );
+    ends_with_what_was_behind(&mut play, on);
 }
 
 /// `crash`: the coordinator was lost meanwhile.
@@ -462,15 +455,8 @@ fn given_back_and_the_first_is_lost(crash: bool) {
     play.pass(other, copy, 0);
     play.close(other, copy);
     play.join(3);
-    let lease = play.lease(3).lease;
-    play.load(3, lease, &[BEHIND]);
-    play.pass(3, lease, 0);
-    play.close(3, lease);
+    ends_with_what_was_behind(&mut play, 3);
     assert_eq!(verdict(&play), Some(Verdict::Passed));
-    assert_eq!(
-        (verdict_of(&play, 1), closed(&play)),
-        (Some(Verdict::Passed), "green")
-    );
 }
 
 #[test]
@@ -599,12 +585,7 @@ fn what_another_coordinator_asked_for_some_of_is_not_copied() {
     play.back(2);
     play.pass_time(seconds(60));
     assert!(play.leases(2).is_empty(), "the answer may be under way");
-    let returned = FactBody::Returned {
-        lease,
-        cases: vec![1],
-        all: false,
-    };
-    play.tell(1, returned);
+    give_back(&mut play, 1, lease);
     let part = play.lease(2);
     assert_eq!(part.only.len(), 1, "what was given back");
     play.load(2, part.lease, &[AS_LONG]);
@@ -705,15 +686,6 @@ fn without_answer() -> (Play, u64, u64) {
     (play, lease, copy.lease)
 }
 
-fn answer(play: &mut Play, lease: u64) {
-    let returned = FactBody::Returned {
-        lease,
-        cases: vec![1],
-        all: false,
-    };
-    play.tell(1, returned);
-}
-
 /// What was given back is run, by whoever gets it.
 fn goes_on(play: &mut Play) {
     play.pass_time(seconds(1));
@@ -748,7 +720,7 @@ fn what_answers_when_its_case_is_decided_elsewhere_is_not_waited_for() {
     play.load(2, copy, &["late", AS_LONG]);
     play.pass(2, copy, 0);
     assert!(!cancelled(&mut play, 1, lease), "it has another one");
-    answer(&mut play, lease);
+    give_back(&mut play, 1, lease);
     assert!(cancelled(&mut play, 1, lease));
     play.close(2, copy);
     begins_anew(&mut play, 1);
@@ -758,7 +730,7 @@ fn what_answers_when_its_case_is_decided_elsewhere_is_not_waited_for() {
 #[test]
 fn what_answers_before_it_is_loaded_elsewhere_runs_it_alone() {
     let (mut play, lease, copy) = without_answer();
-    answer(&mut play, lease);
+    give_back(&mut play, 1, lease);
     assert!(cancelled(&mut play, 2, copy));
     begins_anew(&mut play, 2);
     play.pass(1, lease, 0);
